@@ -15,7 +15,7 @@ class TargetBudget(Protocol):
         ...
 
     def take_back(self, target: str = "") -> None:
-        """Undo a deposit: the call's first request was not sent."""
+        """Undo a `deposit`, because the call's first request was not sent."""
         ...
 
     def withdraw(self, target: str = "") -> bool:

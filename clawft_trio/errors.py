@@ -613,6 +613,10 @@ class PeerGone(McpError):
 class SessionLost(PeerGone):
     """Over HTTP: the server no longer knows the session. A supervised client opens a new one."""
 
+    #: whether the request was refused or not sent, and so did not run. A supervised client sends it again in the new
+    #: session
+    refused: bool = False
+
 
 class AuthorizationFailed(McpError):
     """The server requires authorization and there is none: refused, impossible, or the response was not trustworthy.

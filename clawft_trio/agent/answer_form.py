@@ -87,7 +87,7 @@ class AnswerForm(Generic[T]):
         return await trio.to_thread.run_sync(self.value_of, response, abandon_on_cancel=True)
 
     def value_of(self, response: ChatResponse) -> T:
-        """Convert like `read_answer`, but on the event loop.
+        """Convert like `read_answer`, but synchronously.
 
         Raises:
           InvalidAnswer, ContentFiltered: as for `read_answer`.

@@ -113,7 +113,7 @@ class DurableAsks:
             return lease
 
         store = self._ownership.store
-        # If it runs again after its own commit, it finds its own lease; without a renewal that expires.
+        # If it runs again after its own commit, it finds the lease taken; the next renewal releases it as not held.
         found = await store.transact(look, concurrent=True, durability="process", repeatable=True)
         return reply_from_json(found) if isinstance(found, bytes) else found
 

@@ -1,4 +1,4 @@
-"""The one final reply of every message: its turn ends in the journal in the transaction that stores the reply."""
+"""Final replies: each message gets exactly one; the transaction that ends its turn also stores the reply."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.observe import Noted, Observer, Undeliverable
 
 _REPLIED = 10_000
-"""Turns that are remembered because they have their reply and may be open in the journal."""
+"""Number of stored ids of turns that have their reply and may still be open in the journal."""
 
 _ENDING = 30.0
-"""Seconds for which ending a turn is tried again while the database server is away."""
+"""Seconds for which ending a turn is retried while the database server is unavailable."""
 
 _END_AGAIN = 0.5
 """Seconds between two attempts to end a turn; each of them waits for the server itself."""
 
 
 class FinalReplies:
-    """Ends turns and hands their replies over, whatever happens meanwhile.
+    """Ends turns in the journal and sends their replies, also during a cancellation or after the bus was closed.
 
     Args:
-      bus: takes the replies.
-      journal: where turns end; None: nowhere.
-      shared: the sessions of the journal that this process owns; None: it is the only one on its journal.
-      policy: how long a reply to what was cancelled may take.
-      observer: gets events.
+      bus: the bus for the replies.
+      journal: the journal in which turns end; None: none.
+      shared: the sessions of the journal that this process owns; None: no other process shares the journal.
+      policy: limits the time for replies to cancelled messages.
+      observer: receives events.
     """
 
     def __init__(
@@ -45,23 +45,23 @@ class FinalReplies:
         policy: LoopPolicy,
         observer: Observer,
     ) -> None:
-        #: how many turns have ended in each way
+        #: number of turns by ending
         self.endings: Counter[TurnEnding] = Counter()
-        #: turns that ended without a reply here, because another run answers their messages
+        #: number of turns that ended here without a reply, because another run answers their messages
         self.abandoned: int = 0
         self._bus = bus
         self._journal = journal
         self._shared = shared
         self._policy = policy
         self._observer = observer
-        #: turns that have their reply and may be open in the journal: ended while they waited, and begun in the same
-        #: moment, or ended when the store could not be written
+        #: turns that have their reply and may be open in the journal: ended during their wait, just when another task
+        #: began them, or while the store could not be written
         self._replied: OrderedDict[str, None] = OrderedDict()
 
     async def send(self, message: InboundMessage, reply: OutboundMessage, ending: TurnEnding) -> None:
-        """Hand *reply* over, whatever happens.
+        """Send *reply*, also during a cancellation or after the bus was closed.
 
-        Cancellation: it is handed over without waiting for its channel, within `final_reply_grace`.
+        Cancellation: *reply* is sent without waiting for its channel, within `final_reply_grace`.
         """
         kept = False
         try:
@@ -69,7 +69,7 @@ class FinalReplies:
             await self._bus.dispatch_outbound(reply, kept=kept)
             self._note_sent(message, kept=kept)
         except LeaseLost:
-            # The worker that has the session now answers it.
+            # The worker that owns the session now answers the message.
             self.abandoned += 1
             self.endings[ending] -= 1
         except BusClosed:
@@ -85,9 +85,9 @@ class FinalReplies:
             self.endings[ending] += 1
 
     async def send_cancelled(self, message: InboundMessage, reason: str) -> bool:
-        """Reply that *message* was cancelled, within `final_reply_grace`; whether its turn has ended in the journal.
+        """Reply that *message* was cancelled, within `final_reply_grace`; return whether its turn ended in the journal.
 
-        Cancellation: it comes shielded.
+        Cancellation: shielded, within `final_reply_grace`.
         """
         ended = False
         with trio.move_on_after(self._policy.final_reply_grace, shield=True):
@@ -96,7 +96,7 @@ class FinalReplies:
         return ended
 
     async def _hand_over(self, message: InboundMessage, reply: OutboundMessage, *, kept: bool = False) -> bool:
-        """Hand *reply* over without waiting for its channel; whether its turn has ended in the journal."""
+        """Send *reply* without waiting for its channel; return whether its turn has ended in the journal."""
         try:
             kept = kept or await self._keep(message, reply)
             await self._bus.outbound(reply.channel).put_or_store(reply, kept=kept)
@@ -113,7 +113,7 @@ class FinalReplies:
     # --- the end of a turn in the journal ----------------------------------------------------------------
 
     async def _keep(self, message: InboundMessage, reply: OutboundMessage) -> bool:
-        """End the turn in the journal; whether *reply* is stored now."""
+        """End the turn in the journal; return whether *reply* is stored."""
         if self._journal is None:
             await trio.lowlevel.checkpoint()
             return False
@@ -125,17 +125,17 @@ class FinalReplies:
         except LeaseLost:
             raise
         except StoreError as exc:
-            # A reply that may come a second time, after a restart, is better than none.
-            self._observer(Noted(component="agent", what="reply not written down", details={"error": exc}))
+            # A reply that may be sent again after a restart is better than none.
+            self._observer(Noted(component="agent", what="reply not stored", details={"error": exc}))
             return False
         return True
 
     async def _end(self, shared: OwnedSessions, message: InboundMessage, reply: OutboundMessage) -> None:
-        """End the turn of *message* together with *reply*, trying again while a database server is away.
+        """End the turn of *message* and store *reply*, with retries while a database server is unavailable.
 
         Raises:
           LeaseLost: another run answers the message.
-          StoreError: it could not be written; the reply is to be sent all the same.
+          StoreError: the store cannot be written; send the reply in spite of it.
         """
         deadline = trio.current_time() + _ENDING
         while True:
@@ -148,7 +148,7 @@ class FinalReplies:
                 if not shared.is_passing(exc):
                     raise
                 if trio.current_time() >= deadline or shared.stopping:
-                    # Any worker runs the turn again: sent now, its reply would come twice.
+                    # Another worker may run the turn again: if this reply were sent, there would be two.
                     raise LeaseLost("the turn could not be ended; another run answers the message") from exc
             await trio.sleep(_END_AGAIN)
 
@@ -157,25 +157,25 @@ class FinalReplies:
             self.remember(message)
 
     def remember(self, message: InboundMessage) -> None:
-        """Its reply is on its way: its turn must not run again, also when it is still open in the journal."""
+        """Record that the reply to *message* was sent, so that its turn does not run again if it is still open."""
         if self._shared is not None:
             self._replied[turn_id_of(message)] = None
             if len(self._replied) > _REPLIED:
                 self._replied.popitem(last=False)
 
     async def end_again(self, message: InboundMessage) -> bool:
-        """End the turn of *message* in the journal if it has its reply; whether it has.
+        """End the turn of *message* in the journal if its reply was sent; return whether it was.
 
-        Cancellation: it is still open.
+        Cancellation: the turn is still open.
         """
         if self._shared is None or turn_id_of(message) not in self._replied:
             return False
         try:
             await self._shared.end(message, None)
         except LeaseLost:
-            pass  # it has ended
+            pass  # it has already ended
         except StoreError as exc:
             self._observer(Noted(component="agent", what="turn not ended in the journal", details={"error": exc}))
-            # It is claimed again at once.
+            # Without a wait it would be claimed again at once.
             await trio.sleep(self._policy.poll)
         return True

@@ -1,4 +1,4 @@
-"""Messages on their way into the queue: written down when they are published, and recognized when they come again."""
+"""Inbound messages before their turn: stored when they are published, and checked for duplicates."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from clawft_trio.observe import MessageDropped, Noted, Observer
 
 
 class Intake:
-    """The journal of the messages that a bus takes in (`InboundJournal`), and what this process remembers of them.
+    """Stores published messages (`InboundJournal`), and recognises duplicates by the ids seen in this process.
 
     Args:
-      journal: where messages are written down.
-      shared: the sessions of the journal that this process owns; None: it is the only one on its journal.
-      written: the turns of messages that were written down when they were published, and wait; it is kept up to date.
-      remembered: ids of messages to know a duplicate by.
-      observer: gets events.
+      journal: the journal in which messages are stored.
+      shared: the sessions of the journal that this process owns; None: no other process shares the journal.
+      written: the turns of messages that were stored on publication and still wait; updated here.
+      remembered: number of ids kept to recognise duplicates.
+      observer: receives events.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Intake:
         remembered: int,
         observer: Observer,
     ) -> None:
-        #: messages that came before
+        #: number of duplicates
         self.duplicates: int = 0
         self._journal = journal
         self._shared = shared
@@ -43,12 +43,12 @@ class Intake:
         self._seen: OrderedDict[str, None] = OrderedDict()
 
     async def received(self, message: InboundMessage) -> bool:
-        """Write *message* down before it goes into the queue; False when it came before.
+        """Store *message* before it enters the queue; return False for a duplicate.
 
         Raises:
-          StoreError: it could not be written.
+          StoreError: the store cannot be written.
 
-        Cancellation: `Cancelled` means that it was not written.
+        Cancellation: `Cancelled` means that it was not stored.
         """
         if self._shared is None:
             new = await self._write(message)
@@ -61,9 +61,9 @@ class Intake:
         return new
 
     async def withdrawn(self, message: InboundMessage) -> None:
-        """*message* did not get into the queue: cross it out.
+        """Remove *message*, which did not enter the queue.
 
-        Cancellation: it comes shielded.
+        Cancellation: the caller shields it.
         """
         self._written.discard(turn_id_of(message))
         try:
@@ -72,22 +72,24 @@ class Intake:
             if self._shared is not None:
                 await self._shared.withdraw(message)
         except StoreError as exc:
-            self._observer(Noted(component="agent", what="message not crossed out", details={"error": exc}))
+            self._observer(
+                Noted(component="agent", what="message not removed from the journal", details={"error": exc})
+            )
         await trio.lowlevel.checkpoint_if_cancelled()
 
     def is_waiting(self, message: InboundMessage) -> bool:
-        """Whether *message* was written down when it was published, and its turn has not begun."""
+        """Whether *message* was stored on publication, and its turn has not begun."""
         return turn_id_of(message) in self._written
 
     def take(self, message: InboundMessage) -> bool:
-        """*message* was taken from the queue; whether it was written down when it was published."""
+        """Record that *message* was taken from the queue; return whether it was stored on publication."""
         turn_id = turn_id_of(message)
         written = turn_id in self._written
         self._written.discard(turn_id)
         return written
 
     def is_duplicate(self, message: InboundMessage) -> bool:
-        """Whether *message* came before, as far as this process remembers; from now on it does."""
+        """Whether *message* is a duplicate, by the ids seen in this process; adds its id."""
         turn_id = turn_id_of(message)
         if turn_id in self._seen:
             self._note_duplicate(message)
@@ -98,12 +100,12 @@ class Intake:
         return False
 
     async def accept(self, message: InboundMessage) -> bool:
-        """Write *message* down when it is taken from the queue, unless that was done; False when it came before.
+        """Store *message*, which was taken from the queue, if it is not stored yet; return False for a duplicate.
 
         Raises:
-          StoreError: it could not be written.
+          StoreError: the store cannot be written.
 
-        Cancellation: `Cancelled` means that it was not written.
+        Cancellation: `Cancelled` means that it was not stored.
         """
         new = await self._write(message)
         if not new:

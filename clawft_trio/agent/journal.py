@@ -268,6 +268,7 @@ class Journal:
         Cancellation: `Cancelled` means that nothing counts as resumed.
         """
 
+        # If it runs again after its own commit, it counts one more resumption.
         def take(connection: Connection) -> list[tuple[bytes, int]]:
             forget_old(connection)
             query = "SELECT message, resumes FROM turns WHERE message IS NOT NULL ORDER BY place"
@@ -275,7 +276,7 @@ class Journal:
             connection.execute("UPDATE turns SET resumes = resumes + 1 WHERE message IS NOT NULL")
             return rows
 
-        return tuple(_unfinished(data, resumes) for data, resumes in await self._store.transact(take))
+        return tuple(_unfinished(data, resumes) for data, resumes in await self._store.transact(take, repeatable=True))
 
     # --- sessions of several processes -------------------------------------------------------------------
 

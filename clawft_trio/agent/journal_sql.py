@@ -93,15 +93,17 @@ def free_sessions(connection: Connection, limit: int, *, locked: bool = True) ->
     return []
 
 
+_BEGIN_NEXT = """
+    UPDATE turns SET resumes = resumes + 1 WHERE message IS NOT NULL AND place = (
+        SELECT place FROM turns WHERE session = ? AND message IS NOT NULL ORDER BY place LIMIT 1
+    ) RETURNING message, resumes - 1
+"""
+
+
 def begin_next(connection: Connection, session: str) -> tuple[bytes, int] | None:
     """Begin the oldest open message of *session*; return it, and the number of times it was begun before."""
-    query = "SELECT place, message, resumes FROM turns WHERE session = ? AND message IS NOT NULL ORDER BY place LIMIT 1"
-    found = connection.execute(query, (session,)).fetchone()
-    if found is None:
-        return None
-    place, message, resumes = found
-    connection.execute("UPDATE turns SET resumes = resumes + 1 WHERE place = ?", (place,))
-    return message, resumes
+    found: tuple[bytes, int] | None = connection.execute(_BEGIN_NEXT, (session,)).fetchone()
+    return found
 
 
 def end_turn(connection: Connection, turn: str, session: str, accepted_at: str, *, must_be_open: bool) -> None:
@@ -149,7 +151,7 @@ def is_left_to_others(connection: Connection, session: str, name: str, owner: st
 
 def notify_store(connection: Connection, topic: str, payload: str) -> None:
     """Notify the listeners of *topic* when the transaction commits."""
-    connection.execute("SELECT notify_listeners(?)", (f"{topic}\n{payload}",)).fetchone()
+    connection.execute("SELECT notify_listeners(?)", (f"{topic}\n{payload}",))
 
 
 def forget_old(connection: Connection) -> None:

@@ -1,8 +1,8 @@
-"""From the bus to sessions and back: every accepted message gets exactly one final reply.
+"""The agent loop: takes messages from the bus, and sends exactly one final reply to every accepted message.
 
-Messages queue per session from the moment they are published. A session is served by one worker at a time, so that its
-messages are answered in order; sessions are served side by side and in turn, up to a cap. A worker serves one message
-and ends: a session at rest costs nothing.
+Messages queue per session from their publication. One worker at a time serves a session, so that its messages are
+answered in order; sessions are served concurrently and round-robin, up to a limit. A worker serves one message and
+ends: an idle session costs nothing.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from clawft_trio.observe import Noted, Observer, fan_out
 
 
 class AgentLoop:
-    """Serves the sessions of a bus. `serve` runs it; everything else is for observers.
+    """Serves the sessions of a bus. `serve` runs it; the other methods stop turns and report the state.
 
     Args:
-      bus: where messages come from and replies go to. Its inbound queue is served by session from now on.
+      bus: the bus; its inbound queue is sorted by session from now on.
       turn: answers one message.
-      policy: how much at once, and how long at most.
-      journal: lets turns outlive the process; the undelivered replies of *bus* must then be in the same store.
-      observer: gets events.
+      policy: limits of the loop.
+      journal: lets other processes resume turns; the undelivered replies of *bus* must be in the same store.
+      observer: receives events.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class AgentLoop:
         self._journal = journal
         self._observer = fan_out([observer])
         self._queue = bus.sessions(self.policy.session_buffer_size)
-        #: turns of messages that were written down when they were published, and wait
+        #: turns of messages that were stored on publication and still wait
         written: set[str] = set()
         self._running = RunningTurns()
         self._slots = TurnLimiter(self.policy.max_concurrent_turns)
-        #: the sessions of the store that this process owns; None: it is the only one on its journal
+        #: the sessions that this process owns; None if no other process shares the journal
         self._shared: OwnedSessions | None = None
         if isinstance(journal, Journal) and journal.ownership is not None:
             self._shared = OwnedSessions(
@@ -81,12 +81,12 @@ class AgentLoop:
             bus.set_inbound_journal(self._intake)
         self._replies = FinalReplies(bus, journal, self._shared, policy=self.policy, observer=self._observer)
         self._refusals = Refusals(self._replies)
-        #: turns of an earlier process that were resumed
+        #: number of resumed turns of an earlier process
         self._resumed = 0
-        #: where workers are started, while there may be new ones
+        #: the nursery of workers, while new ones may start
         self._nursery: trio.Nursery | None = None
         self._serving = False
-        #: why no turn may begin any more, once that is so
+        #: the reason why no turn may begin any more; None before
         self._stopping: str | None = None
         self._ended = trio.Event()
 
@@ -94,10 +94,10 @@ class AgentLoop:
         return f"<AgentLoop {self.statistics()}>"
 
     def statistics(self) -> LoopStatistics:
-        """What it does and has done."""
+        """Return the counters and the current state."""
         waiting, early = len(self._queue), set() if self._shared is None else self._shared.answered_early
         if early:
-            # One that was begun early may still be on its way into the queue: only those in it count.
+            # A message answered early may not be in the queue yet: only those in the queue count.
             waiting -= sum(turn_id_of(message) in early for message in self._queue)
         endings = self._replies.endings
         return LoopStatistics(
@@ -114,9 +114,9 @@ class AgentLoop:
     # --- running -----------------------------------------------------------------------------------------
 
     async def serve(self, *, task_status: trio.TaskStatus[AgentLoop] = trio.TASK_STATUS_IGNORED) -> None:
-        """Answer messages until the bus takes no more and everything has its reply. Once per loop.
+        """Answer messages until the bus accepts no more and every message has its reply. Call it once.
 
-        With a journal, what an earlier process has left unfinished is resumed first, ahead of new messages of its
+        With a journal, unfinished messages of an earlier process are resumed first, before new messages of their
         session.
 
         Raises:
@@ -158,16 +158,16 @@ class AgentLoop:
         try:
             await self._dispatch(nursery)
         finally:
-            # From here on the nursery may close at any time.
+            # From now on the nursery may close at any time.
             self._nursery = None
             if self._shared is not None:
                 self._shared.accepting = False
 
     async def shutdown(self, grace: float | None = None) -> None:
-        """Take no more messages in, finish what is there, and cancel what is not finished in time.
+        """Accept no more messages, finish the accepted ones, and cancel those not finished in time.
 
         Args:
-          grace: seconds; None is the policy's.
+          grace: seconds; None: that of the policy.
 
         Cancellation: running turns are cancelled at once, and get a reply.
         """
@@ -184,7 +184,7 @@ class AgentLoop:
                 if self._shared is not None:
                     self._shared.stopping = True
                 self.cancel_all(self._stopping)
-        # What is cancelled gets its reply in a bounded time.
+        # Cancelled messages get their replies within a bounded time.
         await self._ended.wait()
 
     async def _dispatch(self, nursery: trio.Nursery) -> None:
@@ -202,7 +202,7 @@ class AgentLoop:
             nursery.start_soon(self._serve_one, message, slot)
 
     async def _serve_one(self, message: InboundMessage, slot: TurnSlot) -> None:
-        """Answer one message of a session that is held, and let the session go on."""
+        """Answer one message of a held session, and release the session."""
         try:
             written = self._journal is None or self._intake.take(message)
             if self._shared is not None and self._shared.was_answered_early(message):
@@ -218,7 +218,7 @@ class AgentLoop:
             if self._shared is not None:
                 self._shared.wake()
 
-    # --- what an earlier process has left ----------------------------------------------------------------
+    # --- resuming --------------------------------------------------------------------------------------
 
     async def _resume(self, nursery: trio.Nursery) -> None:
         if self._journal is None:
@@ -227,7 +227,7 @@ class AgentLoop:
         sessions: dict[str, list[Unfinished]] = {}
         for left in await self._journal.unfinished():
             if self._intake.is_waiting(left.message):
-                continue  # published to this process a moment ago: it is in the queue
+                continue  # just published to this process: it is in the queue
             sessions.setdefault(left.message.session_key, []).append(left)
         for session, unfinished in sessions.items():
             self._queue.hold(session)
@@ -238,7 +238,7 @@ class AgentLoop:
             for left in unfinished:
                 if self._stopping is not None:
                     break
-                # Cancelled here, it stays unfinished, and the next process resumes it.
+                # After a cancellation here the message stays unfinished, and the next process resumes it.
                 slot = await self._slots.take()
                 try:
                     await self._answer_left(attrs.evolve(left, resumes=left.resumes + 1), slot)
@@ -248,7 +248,7 @@ class AgentLoop:
             self._queue.release(session)
 
     async def _answer_left(self, left: Unfinished, slot: TurnSlot) -> None:
-        """Answer a message of the store, which was begun `left.resumes` times before."""
+        """Answer a message from the store whose turn was begun `left.resumes` times before."""
         await self._refusals.wait_replied(turn_id_of(left.message))
         if await self._replies.end_again(left.message):
             return
@@ -261,10 +261,10 @@ class AgentLoop:
                 self._shared.give_up(left.message, str(error))
             await self._replies.send(left.message, failure_reply(left.message, error), "failed")
 
-    # --- one message -------------------------------------------------------------------------------------
+    # --- answering ---------------------------------------------------------------------------------------
 
     async def _accept(self, message: InboundMessage) -> bool:
-        """Write *message* down; False when there is nothing to answer."""
+        """Store *message*; return False if it must not be answered."""
         try:
             return await self._intake.accept(message)
         except StoreError as exc:
@@ -275,12 +275,12 @@ class AgentLoop:
             raise
 
     async def _answer(self, message: InboundMessage, slot: TurnSlot, *, resumed: bool = False) -> None:
-        """Run the turn of *message*, and see that it gets its one final reply."""
+        """Run the turn of *message*, and send its one final reply."""
         with self._running.run(message) as running:
             context = TurnContext(self._bus, message, resumed=resumed, observer=self._observer)
             refused = self._refusals.withdraw(context.turn_id)
             if refused is not None:
-                # Stopped while it waited: this run replies, so that the message has one reply.
+                # Stopped while it waited: this run sends the reply, so that there is only one.
                 running.stop(refused)
             if self._stopping is not None:
                 running.stop(self._stopping)
@@ -294,10 +294,10 @@ class AgentLoop:
             finally:
                 context.end()
             if running.lost or (self.policy.hand_over and self._stopping is not None and ending == "cancelled"):
-                # Another worker answers it.
+                # Another worker answers the message.
                 self._replies.abandoned += 1
                 return
-            # A reply that waits for its channel takes no other session's slot.
+            # A reply that waits for its channel needs no slot.
             slot.free()
             await self._replies.send(message, reply, ending)
 
@@ -307,13 +307,13 @@ class AgentLoop:
             with running.scope, trio.move_on_after(math.inf if limit is None else limit) as limited:
                 reply = await self._turn(message, context)
                 return outbound(message, "final", reply.content, reply.metadata, reply.media), "answered"
-        except Exception as exc:  # noqa: BLE001 - a turn may raise anything, and its message gets a reply
+        except Exception as exc:  # noqa: BLE001 - a turn may raise anything, and its message still gets a reply
             self._note_failure(context, exc)
-            # Its steps in the journal make the next run short; `LoopPolicy.max_resumes` bounds the number of runs.
+            # The steps in the journal make the next run short; `LoopPolicy.max_resumes` limits the number of runs.
             running.lost = running.lost or (self._shared is not None and self._shared.is_passing(exc))
             return failure_reply(message, exc), "failed"
         except BaseExceptionGroup as group:
-            # Cancelled from outside, and something broke on the way out: that is the turn's own affair.
+            # Cancelled from outside, and the turn raised an error during the cancellation: that is only reported.
             broken, rest = group.split(Exception)
             if broken is not None:
                 self._note_failure(context, broken)
@@ -328,16 +328,16 @@ class AgentLoop:
     # --- cancelling --------------------------------------------------------------------------------------
 
     def cancel_turn(self, turn_id: str, reason: str = "stopped by the user") -> bool:
-        """Stop one turn (`turn_id_of(message)`). It gets a reply with the reason; whether it was running."""
+        """Stop one turn (`turn_id_of(message)`). It gets a reply with the reason. Return whether it was running."""
         return self._running.stop(turn_id, reason)
 
     def cancel_session(self, session_key: str, reason: str = "stopped by the user") -> int:
-        """Stop what runs in a session and what waits in it. Each gets a reply with the reason; how many it was."""
+        """Stop running and waiting messages of a session. Each gets a reply with the reason; return their number."""
         stopped = self._running.stop_session(session_key, reason)
         return stopped + self._refuse_soon(self._queue.take_session(session_key), reason)
 
     def cancel_all(self, reason: str = "stopped by the operator") -> int:
-        """Stop everything that runs and everything that waits. Each gets a reply with the reason; how many it was."""
+        """Stop all running and waiting messages. Each gets a reply with the reason; return their number."""
         stopped = self._running.stop_all(reason)
         return stopped + self._refuse_soon(self._queue.take_all(), reason)
 
@@ -365,14 +365,14 @@ async def serve_sessions(
     observer: Observer = unobserved,
     task_status: trio.TaskStatus[AgentLoop] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answer the messages of *bus* with *turn*, until the bus takes no more and everything has its reply.
+    """Answer the messages of *bus* with *turn*, until the bus accepts no more and every message has its reply.
 
     `loop = await nursery.start(serve_sessions, bus, turn)`; see `AgentLoop`.
 
     Raises:
       StoreError: the journal cannot be read.
 
-    Cancellation: running turns are cancelled; they, and the messages that wait, get a reply.
+    Cancellation: running turns are cancelled; their messages and the waiting ones get a reply.
     """
     loop = AgentLoop(bus, turn, policy=policy, journal=journal, observer=observer)
     await loop._serve(lambda: task_status.started(loop))

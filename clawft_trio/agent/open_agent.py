@@ -234,6 +234,8 @@ def _assembled(
         if isinstance(tool, SubAgent | AgentTool):
             registry.add(sub_agents.tool(tool))
     journal = None if ownership is None else Journal(resources.store, ownership=ownership)
+    if ownership is not None:
+        tracker.join_turns(ownership)
     turns = Turns(
         models=plan.pipeline(targets, tracker, windows),
         tools=registry,

@@ -1,4 +1,4 @@
-"""The sessions of a shared store that this process answers: claims, the order of their messages, and their end."""
+"""The sessions of a shared store that this process owns: claiming them, serving their messages, releasing them."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from clawft_trio.observe import Noted, Observer
 from clawft_trio.store.ownership import RELEASED, Ownership, session_name
 
 _CLAIMED_AT_ONCE = 16
-"""Sessions that one claim takes: the rest is left to other workers."""
+"""Largest number of sessions per claim, so that other workers get the rest."""
 
 
 class OwnedSessions:
     """Serves sessions of the journal while this process holds their leases.
 
-    The store has the messages and their order. The queue of the bus has the sessions of this process that wait for a
-    slot; sessions with messages that other processes have accepted are claimed when there are free slots.
+    The store has the messages and their order. The queue of the bus has those sessions of this process that wait for a
+    slot; sessions with messages accepted by other processes are claimed when there are free slots.
 
     Args:
-      journal: where messages come from and replies go.
+      journal: the journal of messages and replies.
       ownership: the leases of this process.
       queue: the inbound queue, one FIFO per session.
-      slots: how many turns run at once.
-      policy: how much at once, and how long at most.
-      observer: gets events.
-      written: the turns of messages that were written down when they were published, and wait.
+      slots: limits concurrent turns.
+      policy: limits of the loop.
+      observer: receives events.
+      written: the turns of messages that were stored on publication and still wait.
       answer: runs the turn of one message and frees the slot.
-      lost: called with every session that another process has taken.
+      lost: called with every session that another process took over.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class OwnedSessions:
         answer: Callable[[Unfinished, TurnSlot], Awaitable[None]],
         lost: Callable[[str], None],
     ) -> None:
-        #: whether new turns may begin beside those of the queue
+        #: whether turns of messages that are not in the queue may begin
         self.accepting: bool = True
         #: whether no turn may begin any more
         self.stopping: bool = False
-        #: turns of messages that are still in the queue, and have their reply
+        #: turns of messages that have their reply and are still in the queue
         self.answered_early: set[str] = set()
         self._journal = journal
         self._ownership = ownership
@@ -70,21 +70,21 @@ class OwnedSessions:
         self._claimed: dict[str, Claimed] = {}
         #: by turn: the next message of its session, begun in the transaction that ended the turn
         self._following: dict[str, Unfinished] = {}
-        #: set, and made anew, whenever a turn ends or a session is given back
+        #: set, and replaced, whenever a turn ends or a session is released
         self._turn_ended = trio.Event()
-        #: by turn: why its message is given up
+        #: by turn: the reason why its message is given up
         self._given_up: dict[str, str] = {}
-        #: set when the store may have work
+        #: set when the store may have messages to answer
         self._wake = trio.Event()
-        #: whether there may be work for which there was no slot at the last look
+        #: whether the last check may have left messages because there was no slot
         self._left: bool = True
         prefix = session_name("")
         ownership.on_lost(lambda name: lost(name.removeprefix(prefix)) if name.startswith(prefix) else None)
 
     def is_passing(self, error: BaseException) -> bool:
-        """Whether *error* is of a database server that is away, or that crashed during a commit.
+        """Whether *error* is of a database server that is unavailable, or that crashed during a commit.
 
-        That is no reason to answer with an error: the turn is left to its next run.
+        It is no reason for an error reply: the turn is left to a later run.
         """
         refused = isinstance(error, StoreCorrupt | StoreReadOnly | StoreClosed)
         return self._ownership.store.engine == "postgresql" and isinstance(error, StoreError) and not refused
@@ -92,10 +92,10 @@ class OwnedSessions:
     # --- messages ----------------------------------------------------------------------------------------
 
     async def accept(self, message: InboundMessage) -> bool:
-        """Write *message* down, and claim its session when its turn may begin at once; False for a duplicate.
+        """Store *message*, and claim its session if its turn may begin at once; return False for a duplicate.
 
         Raises:
-          StoreError: it could not be written; it is not accepted.
+          StoreError: the store cannot be written; *message* is not accepted.
 
         Cancellation: `Cancelled` means that it is not accepted.
         """
@@ -111,12 +111,12 @@ class OwnedSessions:
         return new
 
     async def withdraw(self, message: InboundMessage) -> None:
-        """Forget *message*, which did not get into the queue, and give its session back.
+        """Forget *message*, which did not enter the queue, and release its session.
 
         Raises:
-          StoreError: the lease runs out.
+          StoreError: the lease stays until it expires.
 
-        Cancellation: the lease is given back, or runs out.
+        Cancellation: the lease is released or expires.
         """
         turn_id = turn_id_of(message)
         self.answered_early.discard(turn_id)
@@ -128,14 +128,14 @@ class OwnedSessions:
             await trio.lowlevel.checkpoint()
 
     def _claimed_for(self, message: InboundMessage) -> Claimed | None:
-        """Take out the claim of a session in which no turn has begun and *message* is the next; None without one."""
+        """Remove and return the claim of a session without a turn in which *message* is the next; None without one."""
         claimed = self._claimed.get(message.session_key)
         if claimed is None or turn_id_of(claimed.first.message) != turn_id_of(message):
             return None
         return self._claimed.pop(message.session_key)
 
     def was_answered_early(self, message: InboundMessage) -> bool:
-        """Whether *message*, just taken from the queue, has its reply already."""
+        """Whether *message*, just taken from the queue, already has its reply."""
         turn_id = turn_id_of(message)
         if turn_id not in self.answered_early:
             return False
@@ -143,16 +143,16 @@ class OwnedSessions:
         return True
 
     async def end(self, message: InboundMessage, reply: OutboundMessage | None) -> None:
-        """End the turn of *message* in the journal, and remember the next message of its session.
+        """End the turn of *message* in the journal, and store the next message of its session.
 
-        Without a *reply* it was sent already.
+        *reply* is None if it was already sent.
 
         Raises:
           StoreError: see `Journal.end`.
 
         Cancellation: `Cancelled` means that the turn has not ended.
         """
-        # With other sessions waiting for a slot, this one is given back, and served again in its turn.
+        # If other sessions wait for a slot, this one is released, and served again later.
         go_on = not self.stopping and not self._queue.is_ready()
         given_up = self._given_up.pop(turn_id_of(message), "")
         claimed = self._claimed_for(message)
@@ -164,7 +164,7 @@ class OwnedSessions:
             self.wake()
 
     def give_up(self, message: InboundMessage, error: str) -> None:
-        """Keep *message* when its turn ends: it was begun too often."""
+        """Let the next `end` of *message* give it up, because its turn was begun too often."""
         self._given_up[turn_id_of(message)] = error
 
     # --- sessions ----------------------------------------------------------------------------------------
@@ -173,13 +173,13 @@ class OwnedSessions:
         """Begin to renew leases and to claim sessions without an owner.
 
         Args:
-          services: for what runs until the last turn has ended.
-          nursery: for the turns.
+          services: the nursery of tasks that run until the last turn has ended.
+          nursery: the nursery of turns.
 
         Raises:
           StoreError: the journal cannot be used.
 
-        Cancellation: what was claimed is given back by `give_back`.
+        Cancellation: `give_back` releases the claimed sessions.
         """
         await self._journal.prepare()
         if not self._ownership.store.private:
@@ -207,18 +207,18 @@ class OwnedSessions:
                 slot = await self._slots.take()
 
     async def give_back(self) -> None:
-        """Give every session back.
+        """Release all sessions.
 
-        Cancellation: their leases run out.
+        Cancellation: their leases expire.
         """
         self._claimed.clear()
         try:
             await self._ownership.release_all(session_name(""))
         except StoreError as exc:
-            self._observer(Noted(component="agent", what="leases not given back", details={"error": exc}))
+            self._observer(Noted(component="agent", what="leases not released", details={"error": exc}))
 
     def wake(self) -> None:
-        """Look for work, if the last look may have left some: a slot is free."""
+        """Check for messages, if the last check may have left some: a slot is free now."""
         if self._left:
             self._wake.set()
 
@@ -226,21 +226,21 @@ class OwnedSessions:
         try:
             return await self._journal.claim_session(session)
         except StoreError as exc:
-            # The message is in the store: it is answered when the store can be used again.
+            # The message is stored: it is answered when the store is available again.
             self._observer(Noted(component="agent", what="session not claimed", details={"error": exc}))
             return None
 
     async def _claim_after_others(self, session: str, ended: trio.Event) -> Claimed | None:
-        """Claim *session* once no other task of this process serves it; None when it is left to others, or has no work.
+        """Claim *session* when no other task of this process serves it; None if others own it, or it has no messages.
 
-        Another task may be giving the session back. *ended* is set when a turn ends or a session is given back.
+        Another task may be releasing the session. *ended* is set when a turn ends or a session is released.
         """
         while not self.stopping:
             try:
                 if await self._journal.is_left_to_others(session):
                     return None
             except StoreError as exc:
-                self._observer(Noted(component="agent", what="session not looked up", details={"error": exc}))
+                self._observer(Noted(component="agent", what="session not read", details={"error": exc}))
                 return None
             with trio.move_on_after(self._policy.poll):
                 await ended.wait()
@@ -252,16 +252,16 @@ class OwnedSessions:
         return None
 
     async def _serve_one(self, claimed: Claimed, left: Unfinished, slot: TurnSlot) -> Unfinished | None:
-        """Answer one message of an owned session; the next one, when this process is to go on."""
+        """Answer one message of an owned session; return the next one that this process answers, or None."""
         turn_id = turn_id_of(left.message)
         if turn_id in self._written:
             self._written.discard(turn_id)
-            # Left in the queue, the message could be dropped by its overflow policy although it is answered. When it is
-            # not there yet, its publisher is between the journal and the queue.
+            # Otherwise the queue's overflow policy could drop the message although it is answered. If it is not in the
+            # queue yet, its publisher is between the journal and the queue.
             if self._queue.take_one(left.message.session_key, lambda one: turn_id_of(one) == turn_id) is None:
                 self.answered_early.add(turn_id)
         while self._ownership.guards(turn_id):
-            # This process had lost the session and has it again: its first run of the turn is still being cancelled.
+            # This process lost the session and owns it again: its first run of the turn is still being cancelled.
             await self._turn_ended.wait()
         self._ownership.guard(turn_id, claimed.lease, fresh=left.resumes == 0)
         try:
@@ -276,12 +276,12 @@ class OwnedSessions:
         return following
 
     async def _release(self, claimed: Claimed) -> None:
-        """Give back a session after a turn that could not be ended in the store: another run answers its message."""
+        """Release a session after a turn that could not be ended in the store: another run answers its message."""
         try:
             await self._ownership.release(claimed.lease.name)
         except StoreError as exc:
-            # Not renewed by name any more, it is given back by the renewals.
-            self._observer(Noted(component="agent", what="session not given back", details={"error": exc}))
+            # The next renewal releases the session, because this process no longer holds it.
+            self._observer(Noted(component="agent", what="session not released", details={"error": exc}))
         self._note_turn_ended()
 
     def _note_turn_ended(self) -> None:
@@ -298,12 +298,12 @@ class OwnedSessions:
                         await self._wake.wait()
 
     async def _claim_more(self, nursery: trio.Nursery) -> int:
-        """Claim as many sessions as there are free slots, and serve them; how many it was."""
+        """Claim as many sessions as there are free slots, and serve them; return their number."""
         if not (self._slots.free and self._may_begin()):
             self._left = True
             await trio.lowlevel.checkpoint()
             return 0
-        # Among the turns, so that the loop does not end before what is being claimed is answered.
+        # In the nursery of turns, so that the loop does not end before the claimed messages are answered.
         claimed: int = await nursery.start(self._claim_into, nursery)
         return claimed
 

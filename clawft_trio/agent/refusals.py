@@ -1,4 +1,4 @@
-"""Messages that were taken out of the queue without a turn: each gets a reply that it was cancelled."""
+"""Replies to messages that were taken out of the queue without a turn, because they were cancelled."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ class Refusals:
 
     def __init__(self, replies: FinalReplies) -> None:
         self._replies = replies
-        #: by turn, with the reason
+        #: messages to reply to, by turn, with the reason
         self._waiting: dict[str, tuple[InboundMessage, str]] = {}
-        #: by turn: set when its reply was handed over
+        #: by turn: set when its reply was sent
         self._replying: dict[str, trio.Event] = {}
 
     def add(self, message: InboundMessage, reason: str) -> None:
-        """Let the next `reply_to_all` reply to *message*."""
+        """Let the next `reply_to_all` reply to *message* with *reason*."""
         self._waiting.setdefault(turn_id_of(message), (message, reason))
 
     def withdraw(self, turn_id: str) -> str | None:
-        """The turn has begun, so that its run replies: the reason why it is to stop; None when it is to go on."""
+        """Remove a turn that has begun and replies itself; return the reason to stop it, or None."""
         _, reason = self._waiting.pop(turn_id, (None, None))
         return reason
 
     async def wait_replied(self, turn_id: str) -> None:
-        """Wait while the reply of this turn is handed over.
+        """Wait while the reply of this turn is being sent.
 
         Cancellation: safe.
         """
@@ -38,9 +38,9 @@ class Refusals:
             await replying.wait()
 
     async def reply_to_all(self) -> None:
-        """Reply to everything that was added.
+        """Reply to all added messages.
 
-        Cancellation: the reply that is being handed over is finished; the others wait for the next call.
+        Cancellation: the current reply is finished; the others wait for the next call.
         """
         await trio.lowlevel.checkpoint()
         while self._waiting:

@@ -1,4 +1,4 @@
-"""The turns that run, and how they are stopped."""
+"""The running turns, and how they are stopped."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from clawft_trio.messages import InboundMessage
 
 @attrs.define(eq=False)
 class RunningTurn:
-    """A turn that runs."""
+    """A running turn."""
 
     message: InboundMessage
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    #: why it was stopped, once it was
+    #: the reason for stopping it; None before
     stopped: str | None = None
-    #: whether another run answers its message: this one ends without a reply
+    #: whether another run answers its message, so that this one ends without a reply
     lost: bool = False
 
     def stop(self, reason: str) -> None:
-        """Cancel it; the first reason is the one that its sender gets."""
+        """Cancel the turn; the first *reason* is sent in the reply."""
         self.stopped = self.stopped or reason
         self.scope.cancel(reason=reason)
 
 
 class RunningTurns:
-    """The turns that run, by id."""
+    """The running turns, by id."""
 
     def __init__(self) -> None:
         self._turns: dict[str, RunningTurn] = {}
@@ -46,7 +46,7 @@ class RunningTurns:
 
     @contextmanager
     def run(self, message: InboundMessage) -> Iterator[RunningTurn]:
-        """The turn of *message* runs for the length of the block."""
+        """Register the turn of *message* as running during the block."""
         turn_id, running = turn_id_of(message), RunningTurn(message)
         self._turns[turn_id] = running
         try:
@@ -56,22 +56,22 @@ class RunningTurns:
                 del self._turns[turn_id]
 
     def stop(self, turn_id: str, reason: str) -> bool:
-        """Stop one turn; whether it was running."""
+        """Stop one turn; return whether it was running."""
         running = self._turns.get(turn_id)
         if running is not None:
             running.stop(reason)
         return running is not None
 
     def stop_session(self, session: str, reason: str) -> int:
-        """Stop the turns of *session*; how many it was."""
+        """Stop the turns of *session*; return their number."""
         return self._stop_each(self._of(session), reason)
 
     def stop_all(self, reason: str) -> int:
-        """Stop every turn; how many it was."""
+        """Stop all turns; return their number."""
         return self._stop_each(tuple(self._turns.values()), reason)
 
     def lose(self, session: str) -> None:
-        """Another process has *session*: what runs of it ends without a reply."""
+        """End the running turns of *session*, which another process took over, without a reply."""
         for running in self._of(session):
             running.lost = True
             running.stop("another worker has taken over")

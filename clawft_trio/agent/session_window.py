@@ -124,7 +124,7 @@ class SessionWindow:
         return made is not None and await self._compact(made, decision, needed=True)
 
     def compact_later(self, added: Sequence[Message], request: ChatRequest, decision: RoutingDecision) -> None:
-        """After the turn, which added *added*: start a compaction in the background, if the window is nearly full."""
+        """Start a compaction in the background after the turn, which added *added*, if the window is nearly full."""
         if self.background is None or self.store is None:
             return
         self.limit = self.models.input_limit(request, decision)

@@ -204,15 +204,19 @@ class Sessions:
         row = (session, self._now().isoformat(), compaction.cut, compaction.cleared, compaction.summary)
 
         def add(connection: Connection) -> bool:
-            newest = "SELECT coalesce(max(place), 0) FROM compactions WHERE session = ?"
-            (found,) = connection.execute(newest, (session,)).fetchone()
-            if found != version:
-                return False
+            newest = """
+                SELECT place, session, made_at, cut, cleared, summary FROM compactions
+                WHERE session = ? ORDER BY place DESC LIMIT 1
+            """
+            found = connection.execute(newest, (session,)).fetchone() or (0,)
+            if found[0] != version:
+                # If it runs again after its own commit, it finds its own row.
+                return tuple(found[1:]) == row
             query = "INSERT INTO compactions (session, made_at, cut, cleared, summary) VALUES (?, ?, ?, ?, ?)"
             connection.execute(query, row)
             return True
 
-        return await self._store.transact(add)
+        return await self._store.transact(add, repeatable=True)
 
     async def keep_result(self, session: str, reference: str, text: str) -> None:
         """Store the complete *text* of a tool result of which `append` gets a part. A later text with the same

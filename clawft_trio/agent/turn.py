@@ -133,7 +133,7 @@ class _Turn:
         self._call = call.replaced(turn_id=question.turn_id)
         self._show: Callable[[Any], Awaitable[None]] = call.emit
         self._started = trio.current_time()
-        self._said: list[Message] = [question.content]
+        self._messages: list[Message] = [question.content]
         self._rounds: list[ChatResponse] = []
         self._answers: list[ToolResult] = []
         self._tools = TurnTools(
@@ -178,9 +178,9 @@ class _Turn:
         finally:
             # Also after a cancellation or failure, messages and results so far are part of the conversation.
             with cleanup_scope(_GRACE):
-                await self._turns.history.append(self._question.session, self._said, turn_id=self._question.turn_id)  # noqa: ASYNC102 - `cleanup_scope` is shielded and bounded
+                await self._turns.history.append(self._question.session, self._messages, turn_id=self._question.turn_id)  # noqa: ASYNC102 - `cleanup_scope` is shielded and bounded
                 if self._request is not None and self._decision is not None:
-                    self._window.compact_later(self._said, self._request, self._decision)
+                    self._window.compact_later(self._messages, self._request, self._decision)
         return self._reply()
 
     async def _rounds_until_answered(self) -> None:
@@ -197,7 +197,7 @@ class _Turn:
             if response.finish_reason == PAUSED and not last:
                 # The provider stopped between calls of its own tools, and continues if it gets its answer so far.
                 tool_rounds += 1
-                self._said.append(response.message)
+                self._messages.append(response.message)
                 request = replaced(request, messages=(*request.messages, response.message))
                 continue
             called = _has_calls(response)
@@ -208,7 +208,7 @@ class _Turn:
                 except InvalidAnswer as exc:
                     results.append(await self._sent_back(exc))
                 else:
-                    self._said.extend(self._closing(response, called=called))
+                    self._messages.extend(self._closing(response, called=called))
                     return
             messages = (*request.messages, response.message, *results)
             request = self._request = replaced(request, messages=messages, tools=self._tools.offered(messages))
@@ -224,7 +224,7 @@ class _Turn:
             self._rounds.append(response)
             if not _has_calls(response):
                 return response, ()
-            self._said.append(response.message)
+            self._messages.append(response.message)
             return response, await self._use_tools(number, response, finished, early, refused=last)
 
     def _closing(self, response: ChatResponse, *, called: bool) -> list[Message]:
@@ -263,7 +263,7 @@ class _Turn:
         elif instructions:
             self._system = (Message.system(instructions),)
         # Stored as it is sent, so that the next turn's request begins with the same bytes.
-        self._said[0] = asked
+        self._messages[0] = asked
         options = question.options.over(policy.options)
         request = ChatRequest(
             (),
@@ -292,7 +292,7 @@ class _Turn:
         return text
 
     def _with_messages(self, request: ChatRequest) -> ChatRequest:
-        messages = self._window.complete(self._system, self._said[0])
+        messages = self._window.complete(self._system, self._messages[0])
         return replaced(request, messages=messages, tools=self._tools.offered(messages))
 
     def _cache(self) -> PromptCache | None:
@@ -341,7 +341,7 @@ class _Turn:
         partial = ChatResponse(content=seen.text, finish_reason="aborted", provider=provider, model=model)
         self._rounds.append(partial)
         if seen.text:
-            self._said.append(partial.message)
+            self._messages.append(partial.message)
 
     async def _use_tools(
         self,
@@ -356,7 +356,7 @@ class _Turn:
         known = await self._tools.known(number, response, refused=refused)
         open_calls = [call for call in response.tool_calls if call.id not in known]
         try:
-            approve = self._tools.approval((*self._said, response.message))
+            approve = self._tools.approval((*self._messages, response.message))
             fresh = await self._tools.execute(number, open_calls, finished, early, approve)
             # Ids are unique after `repair_ids`, so each result has one place.
             by_id = known | {answer.call_id: answer for answer in fresh}
@@ -365,11 +365,11 @@ class _Turn:
             )
         except BaseException:
             # Calls that ended had their effect. The session stores their results, so that no model repeats them.
-            self._said.extend(finished.messages(response.tool_calls, known))
+            self._messages.extend(finished.messages(response.tool_calls, known))
             raise
         self._answers.extend(answers)
         # Before the event, because its consumer may end the turn, and the tools have run in any case.
-        self._said.extend(answer.message for answer in answers)
+        self._messages.extend(answer.message for answer in answers)
         await self._show(ToolsAnswered(answers))
         return answers
 

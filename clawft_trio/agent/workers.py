@@ -106,13 +106,16 @@ async def requeue(store: Store, turn_id: str) -> bool:
 
     Cancellation: `Cancelled` means that nothing was changed.
     """
+    seen = False
 
     def again(connection: Connection) -> bool:
+        nonlocal seen
         query = "SELECT session, given_up FROM turns WHERE turn = ? AND given_up IS NOT NULL"
         found = connection.execute(query, (turn_id,)).fetchone()
         if found is None:
-            return False
-        session, data = found
+            # If it runs again after its own commit, the message is already requeued.
+            return seen
+        seen, (session, data) = True, found
         connection.execute(
             "UPDATE turns SET message = given_up, given_up = NULL, error = '', resumes = 0 WHERE turn = ?", (turn_id,)
         )
@@ -124,4 +127,4 @@ async def requeue(store: Store, turn_id: str) -> bool:
         notify_store(connection, WORK, session)
         return True
 
-    return await store.transact(again)
+    return await store.transact(again, repeatable=True)

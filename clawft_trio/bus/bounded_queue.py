@@ -18,13 +18,13 @@ from collections.abc import Callable, Hashable
 from itertools import islice
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
-import attrs
 import outcome
 import trio
 from trio.lowlevel import Abort
 
 from clawft_trio.bus.fair_queue import FairQueue, QueueItem
 from clawft_trio.bus.fast_path import BATCH, FastPath
+from clawft_trio.bus.statistics import QueueStatistics
 from clawft_trio.bus.waiting import Consumers, WaitingPublishers
 from clawft_trio.chat import unobserved
 from clawft_trio.errors import BusClosed, BusFull, SelfDeadlock
@@ -36,32 +36,6 @@ Overflow: TypeAlias = Literal["block", "drop_oldest", "drop_newest", "reject"]
 """Policy for a message that does not fit."""
 
 OVERFLOWS: tuple[Overflow, ...] = get_args(Overflow)
-
-
-@attrs.frozen(kw_only=True)
-class QueueStatistics:
-    """Exact counters of a queue: `published == delivered + dropped + depth`."""
-
-    name: str
-    capacity: int
-    #: number of messages in the queue now
-    depth: int
-    #: size of these messages in bytes; 0 without a limit in bytes
-    bytes: int
-    #: the largest `depth` so far
-    high_water: int
-    #: number of messages accepted from publishers
-    published: int
-    #: number of messages handed to consumers
-    delivered: int
-    #: number of messages dropped by the overflow policy, or at the end
-    dropped: int
-    #: number of messages refused with `BusFull`, which their publishers got
-    rejected: int
-    #: number of publishers that wait for room
-    waiting: int
-    #: number of consumers that wait for a message
-    consumers_waiting: int
 
 
 class BoundedQueue(Generic[T]):
@@ -177,7 +151,7 @@ class BoundedQueue(Generic[T]):
 
     def _may_enter(self, item: T, weight: int) -> bool:
         """Whether there is room for *item*, and no other publisher waits for it."""
-        return self._publishers.first is None and self._has_room(weight) and not self.order.is_full_for(item)
+        return not self._publishers.line and self._has_room(weight) and not self.order.is_full_for(item)
 
     def _has_room(self, weight: int) -> bool:
         return len(self.order) < self._capacity and (self._max_bytes is None or self._bytes + weight <= self._max_bytes)
@@ -234,7 +208,7 @@ class BoundedQueue(Generic[T]):
         if self.order.is_full_for(item):
             self._publishers.block(task, entry, self.order.session_of(item))
         else:
-            self._publishers.add(task, entry)
+            self._publishers.line[task] = entry
         self._retune()
 
         def abort(_: Any) -> Abort:
@@ -253,8 +227,11 @@ class BoundedQueue(Generic[T]):
         publishers, order = self._publishers, self.order
         if order.session_limit is not None and not order.is_full_for(gone):
             publishers.unblock(order.session_of(gone))
-        while (first := publishers.first) is not None and self._has_room(first[1][1]):
-            task, entry = publishers.pop_first()
+        while publishers.line:
+            task, entry = next(iter(publishers.line.items()))
+            if not self._has_room(entry[1]):
+                return
+            del publishers.line[task]
             if order.is_full_for(entry[0]):
                 publishers.block(task, entry, order.session_of(entry[0]))
             else:
@@ -334,12 +311,13 @@ class BoundedQueue(Generic[T]):
 
     def _note_taken(self, *entries: QueueItem[T]) -> None:
         """Count *entries*, which have just been taken out, and let waiting publishers enter."""
-        self._high_water = max(self._high_water, len(self.order) + len(entries))
+        depth = len(self.order)
+        self._high_water = max(self._high_water, depth + len(entries))
         for _, weight in entries:
             self._bytes -= weight
-        if self._warned and len(self.order) < self._warn_level // 2:
+        if self._warned and depth < self._warn_level // 2:
             self._warned = False
-        if len(self._publishers):
+        if self._publishers:
             for item, _ in entries:
                 self._admit(item)
         self._retune()
@@ -395,14 +373,15 @@ class BoundedQueue(Generic[T]):
 
         While the depth rises to a new high-water mark, the next consumer has to record it.
         """
-        self._high_water = max(self._high_water, len(self.order))
+        depth = len(self.order)
+        self._high_water = max(self._high_water, depth)
         ruled = self.closed or self._max_bytes is not None or self.order.session_limit is not None
-        if ruled or len(self._publishers) or len(self.consumers):
+        if ruled or self._publishers or len(self.consumers):
             self.fast.shut()
             return
         # An event is due at the warning level, and the warning ends when the queue is half empty.
         warn_at = self._capacity if self._warned else self._warn_level - 1
-        calm = len(self.order) - self._warn_level // 2 if self._warned else BATCH
+        calm = depth - self._warn_level // 2 if self._warned else BATCH
         self.fast.open(put_below=warn_at if rising else min(warn_at, self._high_water), gets=0 if rising else calm)
 
 

@@ -1,4 +1,4 @@
-"""What waits for one channel: a bounded queue, and behind it the stored replies, in one order."""
+"""The outbox of one channel: a bounded queue and, after it, the stored replies, in one order."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from itertools import islice
 import attrs
 import trio
 
-from clawft_trio.bus.bounded_queue import BoundedQueue, QueueStatistics
+from clawft_trio.bus.bounded_queue import BoundedQueue
 from clawft_trio.bus.shared_replies import LOAD, SharedReplies
+from clawft_trio.bus.statistics import QueueStatistics
 from clawft_trio.bus.undelivered import UndeliveredReplies, key_of
 from clawft_trio.chat import new_id
 from clawft_trio.errors import BusClosed, BusFull
@@ -19,15 +20,15 @@ from clawft_trio.messages import OutboundMessage
 from clawft_trio.observe import MessageDropped, Observer, Undeliverable
 
 _BATCH = 256
-"""Messages that a consumer may take before it yields to the others."""
+"""Messages that a consumer may take between two checkpoints."""
 
 _LOOK = 1.0
-"""Seconds between looks for replies of other processes, where no notification comes."""
+"""Seconds between checks for replies of other processes, without a notification."""
 
 
 @attrs.frozen
 class Delivery:
-    """A message on its way out. `key` is the key under which it is stored, if it is."""
+    """An outbound message. `key` is its key in the store, if it is stored."""
 
     message: OutboundMessage
     key: str | None = None
@@ -36,8 +37,8 @@ class Delivery:
 class Outbox:
     """The messages for one channel, in order. One consumer reads it at a time.
 
-    A final reply that finds no room within its wait is stored, and so is every later one until the
-    consumer has caught up: a stored reply is always younger than what is in the queue.
+    A final reply without room within its wait is stored, and so is every later one until the consumer has caught up: a
+    stored reply is always newer than those in the queue.
     """
 
     def __init__(
@@ -50,17 +51,17 @@ class Outbox:
         observer: Observer,
     ) -> None:
         self.channel = channel
-        #: whether the channel shows pieces of answers and can take them back
+        #: whether the channel shows pieces of answers and can remove them
         self.shows_partials = True
         self._queue = queue
         self._undelivered_store = undelivered
         self._wait = wait
         self._observer = observer
-        #: stored replies that the consumer has not been given yet, oldest first
+        #: keys of stored replies that the consumer has not received yet, oldest first
         self._undelivered_keys: deque[str] = deque()
         self._unyielded = 0
         self._shared = SharedReplies(channel, undelivered)
-        #: replies given back by a consumer, and those just loaded from the store: older than everything else
+        #: replies returned by a consumer, and those just loaded from the store: older than all others
         self._first: deque[Delivery] = deque()
 
     def __repr__(self) -> str:
@@ -68,36 +69,36 @@ class Outbox:
 
     @property
     def undelivered(self) -> int:
-        """How many replies were stored or given back, and are not with the consumer."""
+        """Number of replies that are stored or returned, and not with the consumer."""
         return len(self._undelivered_keys) + len(self._first)
 
     def note_undelivered(self, keys: Iterable[str]) -> None:
-        """Note the replies that an earlier process has stored."""
+        """Add the keys of replies that an earlier process stored."""
         self._undelivered_keys.extend(keys)
         self._queue.consumers.wake()
 
     def arrived(self) -> None:
-        """Another process may have stored a reply for this channel."""
+        """Record that another process may have stored a reply for this channel."""
         self._shared.arrived = True
         self._queue.consumers.wake()
 
     def piece_arrived(self, message: OutboundMessage) -> None:
-        """Another process shows a piece of an answer. It is dropped when there is no room for it."""
+        """Queue a piece of an answer from another process; drop it if there is no room."""
         if not (self.shows_partials and self._shared.served_here) or self._shared.is_late(message):
             return
         if not self._put_unserved(message):
             self._observer(MessageDropped(queue=self._queue.name, policy="failed", message=message))
 
     def statistics(self) -> QueueStatistics:
-        """The counters of the queue."""
+        """Return the counters of the queue."""
         return self._queue.statistics()
 
-    # --- in ----------------------------------------------------------------------------------------------
+    # --- publishing ---------------------------------------------------------------------------------------
 
     async def put(self, message: OutboundMessage, *, kept: bool = False) -> bool:
-        """Hand *message* over to the channel; see `MessageBus.dispatch_outbound`.
+        """Send *message* to the channel; see `MessageBus.dispatch_outbound`.
 
-        Cancellation: `Cancelled` means that it was not handed over.
+        Cancellation: `Cancelled` means that it was not accepted.
         """
         if message.kind != "final":
             return await self._put_piece(message)
@@ -114,12 +115,12 @@ class Outbox:
         return True
 
     async def put_or_store(self, message: OutboundMessage, *, kept: bool = False) -> None:
-        """Hand a final reply over without waiting for room: what does not fit is stored at once.
+        """Send a final reply without waiting for room: if it does not fit, it is stored at once.
 
         Raises:
-          StoreError: it should have been kept, and could not be.
+          StoreError: the reply had to be stored, and could not be.
 
-        Cancellation: `Cancelled` means that it was not handed over.
+        Cancellation: `Cancelled` means that it was not accepted.
         """
         delivery = self._begin(message, kept=kept)
         if delivery is None:
@@ -141,14 +142,14 @@ class Outbox:
         return self.shows_partials and self._put_unserved(message)
 
     def _put_unserved(self, message: OutboundMessage) -> bool:
-        """Show a piece of an answer to a consumer that may come; without waiting, because it may never come."""
+        """Queue a piece of an answer for a later consumer; without waiting, because there may never be one."""
         try:
             return self._queue.put_nowait(Delivery(message))
         except (trio.WouldBlock, BusFull, BusClosed):
             return False
 
     def _begin(self, message: OutboundMessage, *, kept: bool) -> Delivery | None:
-        """The delivery of a final reply; None when the consumer reads it from the store."""
+        """Make the delivery of a final reply; None when the consumer will read it from the store."""
         if self._shared.leave_in_store(message, kept=kept):
             self._queue.consumers.wake()
             return None
@@ -157,15 +158,15 @@ class Outbox:
         return delivery
 
     async def store_undelivered(self, delivery: Delivery) -> None:
-        """Store *delivery* until the channel comes back, behind everything that is waiting for it.
+        """Store *delivery* until the channel is available, after all messages that wait for it.
 
         Raises:
           StoreError: the store cannot be written.
 
-        Cancellation: `Cancelled` means that it is not kept.
+        Cancellation: `Cancelled` means that it is not stored.
         """
         key = _key_for(delivery)
-        # Noted first: from now on every later reply has to stand behind this one.
+        # Added first, because from now on every later reply has to come after this one.
         self._undelivered_keys.append(key)
         self._shared.note(key)
         try:
@@ -183,7 +184,7 @@ class Outbox:
         else:
             await trio.lowlevel.checkpoint()
 
-    # --- out ---------------------------------------------------------------------------------------------
+    # --- consuming ---------------------------------------------------------------------------------------
 
     def __aiter__(self) -> Outbox:
         return self
@@ -201,10 +202,10 @@ class Outbox:
         return delivery.message
 
     async def take(self) -> Delivery:
-        """Take the next one, waiting for it. It is `settle`d or given back when it was tried.
+        """Wait for the next message and take it. After sending it, call `settle` or `give_back`.
 
         Raises:
-          BusClosed: the bus was closed, and everything was taken.
+          BusClosed: the bus is closed and the outbox empty.
           StoreError: the store cannot be read.
 
         Cancellation: `Cancelled` means that nothing was taken.
@@ -229,13 +230,13 @@ class Outbox:
                 await self._load()
 
     async def _wait_for_news(self) -> None:
-        """Wait for a message; with other processes on the store, look there now and then."""
+        """Wait for a message; if other processes share the store, check it regularly."""
         with trio.move_on_after(_LOOK if self._shared.has_others else math.inf) as waited:
             await self._queue.wait_for_news()
         self._shared.arrived = self._shared.arrived or waited.cancelled_caught
 
     async def _look(self) -> None:
-        """Become the process that serves the channel, and learn of the replies that others have stored for it."""
+        """Become the process that serves the channel, and read the keys of replies that others stored for it."""
         shared = self._shared
         while not (shared.served_here or await shared.begin_to_serve()):
             if self._queue.closed:
@@ -247,12 +248,12 @@ class Outbox:
         await trio.lowlevel.checkpoint_if_cancelled()
 
     async def keep(self, delivery: Delivery, error: BaseException) -> None:
-        """It could not be delivered because of *error*: store it, and make it the next one.
+        """Store *delivery*, which failed with *error*, and make it the next message.
 
         Raises:
           StoreError: the store cannot be written.
 
-        Cancellation: it is the next one all the same.
+        Cancellation: it is the next message in any case.
         """
         key = _key_for(delivery)
         self._observer(Undeliverable(message=delivery.message, error=error))
@@ -265,11 +266,11 @@ class Outbox:
         self.give_back(Delivery(delivery.message, key))
 
     def drop(self, delivery: Delivery) -> None:
-        """A piece of an answer could not be shown: report it as dropped."""
+        """Report *delivery*, a piece of an answer that could not be shown, as dropped."""
         self._observer(MessageDropped(queue=self._queue.name, policy="failed", message=delivery.message))
 
     def give_back(self, delivery: Delivery) -> None:
-        """It was taken and could not be delivered: it is the next one again."""
+        """Make *delivery*, which was taken and not delivered, the next message again."""
         self._first.appendleft(delivery)
         self._queue.consumers.wake()
 
@@ -279,11 +280,11 @@ class Outbox:
         for _ in keys:
             self._undelivered_keys.popleft()
         self._first.extend(Delivery(kept.message, kept.key) for kept in found)
-        # The rest was delivered by another process.
+        # Another process delivered the others.
         self._shared.forget(set(keys) - {kept.key for kept in found})
 
     async def settle(self, delivery: Delivery) -> None:
-        """It is delivered: forget it.
+        """Remove *delivery*, which was delivered, from the store.
 
         Raises:
           StoreError: the store cannot be written; after a restart it will be delivered again.
@@ -294,15 +295,15 @@ class Outbox:
             await self._undelivered_store.delivered(delivery.key)
             self._shared.forget([delivery.key])
 
-    # --- the end -----------------------------------------------------------------------------------------
+    # --- closing -----------------------------------------------------------------------------------------
 
     async def store_rest(self) -> None:
-        """Store every final reply that was not taken; the other messages are dropped.
+        """Store every final reply that was not taken; drop the other messages.
 
         Raises:
           StoreError: the store cannot be written.
 
-        Cancellation: what was not kept yet is lost.
+        Cancellation: replies that are not stored yet are lost.
         """
         rest = [*self._first, *self._queue.clear(None)]
         self._first.clear()
@@ -315,5 +316,5 @@ class Outbox:
 
 
 def _key_for(delivery: Delivery) -> str:
-    """The key under which *delivery* is stored, or is to be."""
+    """Return the key under which *delivery* is or will be stored."""
     return delivery.key or key_of(delivery.message) or new_id()

@@ -30,8 +30,9 @@ class Reader(Generic[T]):
         if free and (items := fast.items):
             fast.free_gets = free - 1
             return items.popleft()
+        self._queue.consumers.note(self._consumer)
         try:
-            return await self.receive()
+            return await self._queue.get()
         except BusClosed:
             raise StopAsyncIteration from None
 

@@ -1,4 +1,4 @@
-"""The replies of a channel in a store that several processes write to, of which one serves the channel."""
+"""The stored replies of a channel, when several processes write to the store and one of them serves the channel."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from clawft_trio.bus.undelivered import SharedUndelivered, UndeliveredReplies, i
 from clawft_trio.messages import OutboundMessage
 
 LOAD = 100
-"""Stored replies that are loaded at once."""
+"""Number of stored replies loaded at once."""
 
 _RECENT = 1000
-"""Replies of which late pieces are recognized: a piece is at most about a second late."""
+"""Number of replies for which late pieces are recognised: a piece is at most about a second late."""
 
 
 class SharedReplies:
-    """Which stored replies of *channel* this process knows, and whether it is the one that serves the channel.
+    """The stored replies of *channel* that this process has read or written, and whether it serves the channel.
 
-    With a store of its own it serves every channel, and knows all replies.
+    Without other processes on the store it serves every channel, and has all replies.
     """
 
     def __init__(self, channel: str, undelivered: UndeliveredReplies) -> None:
         self._channel = channel
         self._store: SharedUndelivered | None = undelivered if is_shared(undelivered) else None
-        #: whether another process may have stored a reply that is not known
+        #: whether another process may have stored a reply that is not in `_known`
         self.arrived: bool = False
-        #: keys of replies that are stored and not delivered
+        #: keys of stored undelivered replies that this process has read or written
         self._known: set[str] = set()
-        #: keys of the last replies of other processes: their pieces may come after them
+        #: keys of the last replies of other processes; their pieces may arrive later
         self._recent: OrderedDict[str, None] = OrderedDict()
 
     @property
@@ -44,11 +44,11 @@ class SharedReplies:
 
     @property
     def relay(self) -> PieceRelay | None:
-        """Sends pieces of answers to the process that serves the channel, where the store can."""
+        """Sends pieces of answers to the process that serves the channel; None if the store cannot."""
         return None if self._store is None else self._store.relay
 
     def leave_in_store(self, message: OutboundMessage, *, kept: bool) -> bool:
-        """Whether the consumer reads a final reply from the store, where it is when *kept*, behind those of others."""
+        """Whether the consumer will read a final reply, stored if *kept*, from the store, after replies of others."""
         if self.relay is not None:
             self.relay.forget(message)
         left = kept and (self.arrived or not self.served_here)
@@ -56,25 +56,25 @@ class SharedReplies:
         return left
 
     def note(self, key: str | None) -> None:
-        """A reply of this process is stored under *key*; None: it is not stored."""
+        """Add the *key* of a stored reply of this process; None: it is not stored."""
         if key is not None:
             self._known.add(key)
 
     def forget(self, keys: Iterable[str]) -> None:
-        """The replies under *keys* were delivered, or could not be stored."""
+        """Remove the *keys* of replies that were delivered, or could not be stored."""
         self._known.difference_update(keys)
 
     def is_late(self, piece: OutboundMessage) -> bool:
-        """Whether the reply that replaces *piece* has come already."""
+        """Whether the reply that replaces *piece* has already arrived."""
         return key_of(piece) in self._recent
 
     async def begin_to_serve(self) -> bool:
-        """Try to become the process that serves the channel, if it is not.
+        """Try to become the process that serves the channel.
 
         Raises:
           StoreError: the store cannot be used.
 
-        Cancellation: `Cancelled` means that it has not become it.
+        Cancellation: `Cancelled` means that it does not.
         """
         assert self._store is not None
         begun = await self._store.serve(self._channel)
@@ -82,12 +82,12 @@ class SharedReplies:
         return begun
 
     async def new_keys(self) -> list[str]:
-        """The keys of replies that others have stored, oldest first; they are known from now on.
+        """Read the new keys of replies that others stored, oldest first.
 
         Raises:
           StoreError: the store cannot be read.
 
-        Cancellation: none is known.
+        Cancellation: no key is added.
         """
         assert self._store is not None
         self.arrived, limit = False, LOAD + len(self._known)

@@ -25,28 +25,20 @@ class WaitingPublishers(Generic[T]):
     def __init__(self) -> None:
         # Ordered dicts, because a plain one searches through all removed keys for its first key: with 10 000
         # waiting publishers that is quadratic.
-        self._line: OrderedDict[Task, QueueItem[T]] = OrderedDict()
+        #: publishers that wait for room in the whole queue
+        self.line: OrderedDict[Task, QueueItem[T]] = OrderedDict()
+        #: publishers that wait for room in their session, by session
         self._blocked: dict[Hashable, OrderedDict[Task, QueueItem[T]]] = {}
 
     def __len__(self) -> int:
-        return len(self._line) + sum(map(len, self._blocked.values()))
+        return len(self.line) + sum(map(len, self._blocked.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self.line or self._blocked)
 
     def __iter__(self) -> Iterator[Task]:
-        for waiting in (self._line, *self._blocked.values()):
+        for waiting in (self.line, *self._blocked.values()):
             yield from waiting
-
-    @property
-    def first(self) -> tuple[Task, QueueItem[T]] | None:
-        """The publisher that enters next; None when none waits for room in the whole queue."""
-        return next(iter(self._line.items()), None)
-
-    def pop_first(self) -> tuple[Task, QueueItem[T]]:
-        """Remove and return the first publisher."""
-        return self._line.popitem(last=False)
-
-    def add(self, task: Task, entry: QueueItem[T]) -> None:
-        """Add *task* to the line for room in the whole queue."""
-        self._line[task] = entry
 
     def block(self, task: Task, entry: QueueItem[T], session: Hashable) -> None:
         """Add *task* to the line for room in *session*."""
@@ -57,12 +49,12 @@ class WaitingPublishers(Generic[T]):
         blocked = self._blocked.get(session)
         if blocked:
             task = next(iter(blocked))
-            self._line[task] = blocked[task]
+            self.line[task] = blocked[task]
             self._remove_blocked(task, session)
 
     def remove(self, task: Task, session: Hashable) -> None:
         """Remove *task*, which published a message of *session*, from its line."""
-        if self._line.pop(task, None) is None:
+        if self.line.pop(task, None) is None:
             self._remove_blocked(task, session)
 
     def _remove_blocked(self, task: Task, session: Hashable) -> None:
@@ -73,7 +65,7 @@ class WaitingPublishers(Generic[T]):
     def clear(self) -> tuple[Task, ...]:
         """Remove and return all publishers."""
         tasks = tuple(self)
-        self._line.clear()
+        self.line.clear()
         self._blocked.clear()
         return tasks
 

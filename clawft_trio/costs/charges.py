@@ -168,10 +168,15 @@ def _closed(closing: Closing, periods: tuple[str, str]) -> tuple[Any, ...]:
         as_pico(bill.cost),
         bill.certainty,
         min(bill.usage.web_searches, _MOST_TOKENS),
-        bill.usage.service_tier,
-        bill.note,
+        _storable(bill.usage.service_tier),
+        _storable(bill.note),
         *[min(getattr(bill.usage, name), _MOST_TOKENS) for name in TOKENS],
     )
+
+
+def _storable(text: str) -> str:
+    """Convert *text*, which may come from a provider, to text that both databases can store: UTF-8 without NUL."""
+    return text.encode(errors="replace").decode().replace("\0", "?")
 
 
 def _tokens(usage: Usage) -> int:

@@ -83,7 +83,7 @@ class Ledger:
         now: Callable[[], datetime] = _utc_now,
         owner: str = "",
     ) -> None:
-        self._store = store
+        self.store = store
         self._calendar = calendar
         self.lease: float = lease
         self.now = now
@@ -101,6 +101,7 @@ class Ledger:
         everybody: Limits = UNLIMITED,
         tokens: int = 0,
         if_lost: Bill = _NO_BILL,
+        first: Sequence[Closing] = (),
     ) -> Reservation:
         """Reserve *amount* if it fits into every limit together with the spent and reserved amounts.
 
@@ -111,6 +112,7 @@ class Ledger:
           everybody: the limits of all senders together.
           tokens: input and output, an upper estimate.
           if_lost: the charge when it is never settled: no more than *amount*.
+          first: closings to write before, in the same transaction; not written if *amount* does not fit.
 
         Raises:
           BudgetExceeded: it does not fit. `retry_after` is the time until the blocking limits have room, as far as that
@@ -132,16 +134,17 @@ class Ledger:
             owner=self.owner,
             lease=self.lease,
         )
-        moment, ran = self._moment(), False
+        moment, ran = self.moment(), False
 
         def reserve(connection: Connection) -> int:
             nonlocal ran
             before, ran = ran, True
+            charges.close_all(moment, first, connection)
             # On a second run the first one may have been committed.
             found = charges.find(moment, wanted, connection) if before else None
             return charges.reserve(moment, wanted, connection) if found is None else found
 
-        id_ = await self._store.transact(reserve, durability=_DURABILITY, repeatable=True)
+        id_ = await self.store.transact(reserve, durability=_DURABILITY, repeatable=True)
         return Reservation(id=id_, claim=claim, amount=amount)
 
     async def settle(self, reservation: Reservation, bill: Bill) -> bool:
@@ -172,9 +175,9 @@ class Ledger:
 
         Cancellation: all are closed or none.
         """
-        closing = partial(charges.close_all, self._moment(), closings)
+        closing = partial(charges.close_all, self.moment(), closings)
         # When it runs again after its own commit, it finds every reservation closed.
-        return await self._store.transact(closing, durability=_DURABILITY, repeatable=True)
+        return await self.store.transact(closing, durability=_DURABILITY, repeatable=True)
 
     async def release(self, turn_ids: Iterable[str]) -> int:
         """Charge the reservations of earlier processes for *turn_ids* and the turns below, as lost; return how many.
@@ -187,8 +190,8 @@ class Ledger:
 
         Cancellation: all are released or none.
         """
-        releasing = partial(charges.release, self._moment(), tuple(turn_ids), self.owner)
-        return await self._store.transact(releasing, repeatable=True)
+        releasing = partial(charges.release, self.moment(), tuple(turn_ids), self.owner)
+        return await self.store.transact(releasing, repeatable=True)
 
     async def budgets(
         self, sender_id: str, *, own: Limits = UNLIMITED, everybody: Limits = UNLIMITED
@@ -203,7 +206,7 @@ class Ledger:
         if own == everybody == UNLIMITED:
             await trio.lowlevel.checkpoint()
             return ()
-        return await self._store.read(partial(budgets_of, self._moment(), sender_id, own, everybody))
+        return await self.store.read(partial(budgets_of, self.moment(), sender_id, own, everybody))
 
     # --- reports -----------------------------------------------------------------------------------------
 
@@ -231,7 +234,7 @@ class Ledger:
         Cancellation: nothing is changed.
         """
         which = Filter(sender=sender, turn=turn, since=since, until=until)
-        return await self._store.read(partial(entries_of, which, limit))
+        return await self.store.read(partial(entries_of, which, limit))
 
     async def spending(
         self,
@@ -259,7 +262,7 @@ class Ledger:
         if not GROUPS.issuperset(by):
             raise ValueError(f"expected some of {', '.join(sorted(GROUPS))}, got {', '.join(by)}")
         which = Filter(sender=sender, turn=turn, since=since, until=until)
-        return await self._store.read(partial(spending_of, which, by))
+        return await self.store.read(partial(spending_of, which, by))
 
     async def forget(self, before: datetime) -> int:
         """Delete the closed rows that were reserved before *before*; return how many. Budgets do not change.
@@ -269,9 +272,10 @@ class Ledger:
 
         Cancellation: all are deleted or none.
         """
-        return await self._store.transact(partial(charges.forget, as_text(before)), repeatable=True)
+        return await self.store.transact(partial(charges.forget, as_text(before)), repeatable=True)
 
-    def _moment(self) -> Moment:
+    def moment(self) -> Moment:
+        """Return the current time, with its day and month."""
         now, last = self.now(), self._last
         # Within a day both periods stay the same; computing them takes longer than a statement.
         same = last is not None and now.tzinfo is not None and last.now <= now < last.day.ends

@@ -1,4 +1,4 @@
-"""Settlement of reservations, with retries while the ledger cannot be written."""
+"""Settlement of reservations, with the next write of their turn or at once, and retries while that is impossible."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from collections.abc import Sequence
 import trio
 
 from clawft_trio.backoff import backoff
+from clawft_trio.costs import charges
 from clawft_trio.costs.ledger import Ledger
 from clawft_trio.costs.owed import OwedFile
 from clawft_trio.costs.records import Claim, Closing, Reservation
 from clawft_trio.errors import StoreError
+from clawft_trio.store import Connection
+from clawft_trio.store.ownership import Ownership
 
 _log = logging.getLogger("clawft_trio.costs")
 
@@ -45,6 +48,10 @@ class Settling:
     def __init__(self, ledger: Ledger, owed: OwedFile | None = None) -> None:
         self._ledger = ledger
         self._file = owed
+        #: ownership with the fenced writes that settlements join; None: each settlement is written at once
+        self.ownership: Ownership | None = None
+        #: settlements to write with the next write of their turn, by turn and by the id of the reservation
+        self._joining: dict[str, dict[int, Closing]] = {}
         #: settlements that are not written yet, by the id of the reservation
         self._owed: dict[int, Closing] = {}
         #: ids of those that are in the file, too
@@ -58,14 +65,18 @@ class Settling:
     def __len__(self) -> int:
         return len(self._owed)
 
-    async def close(self, closing: Closing) -> None:
-        """Write *closing*; if that fails, keep it for later.
+    async def close(self, closing: Closing, turn_id: str = "") -> None:
+        """Write *closing*, with the next write of the turn *turn_id* if its writes are fenced; keep it if that fails.
 
         Raises:
           StoreError: the ledger cannot be written now; *closing* is kept.
 
         Cancellation: it is written or kept.
         """
+        if self.ownership is not None and self.ownership.guards(turn_id):
+            self._join(self.ownership, turn_id, closing)
+            await trio.lowlevel.checkpoint()
+            return
         try:
             await self._close_one(closing)
             return
@@ -77,6 +88,37 @@ class Settling:
             raise
         await self._append()
         raise error
+
+    def _join(self, ownership: Ownership, turn_id: str, closing: Closing) -> None:
+        joining, moment = self._joining.setdefault(turn_id, {}), self._ledger.moment()
+        joining[closing.id] = closing
+
+        def step(connection: Connection) -> None:
+            # A reservation of the turn may already have settled it.
+            if closing.id in joining:
+                charges.close(moment, closing, connection)
+
+        def ended(written: bool) -> None:
+            self.note_written(turn_id, [closing]) if written else self._keep_all(turn_id)
+
+        ownership.postpone(turn_id, step, outlives_turn=True, ended=ended)
+
+    def joining(self, turn_id: str) -> tuple[Closing, ...]:
+        """Return the settlements that wait for a write of *turn_id*; a reservation of the turn writes them first."""
+        return tuple(self._joining.get(turn_id, {}).values())
+
+    def note_written(self, turn_id: str, closings: Sequence[Closing]) -> None:
+        """Remove *closings* from those that wait for a write of *turn_id*."""
+        joining = self._joining.get(turn_id, {})
+        for closing in closings:
+            joining.pop(closing.id, None)
+        if not joining:
+            self._joining.pop(turn_id, None)
+
+    def _keep_all(self, turn_id: str) -> None:
+        """Keep the waiting settlements of a turn that ended without another write."""
+        for closing in self._joining.pop(turn_id, {}).values():
+            self._keep(closing)
 
     def _keep(self, closing: Closing) -> None:
         self._owed[closing.id] = closing

@@ -29,6 +29,7 @@ from clawft_trio.costs.records import (
     tightest,
 )
 from clawft_trio.costs.settling import Settling
+from clawft_trio.store.ownership import Ownership
 
 _UNPRICED = Prices()
 
@@ -161,6 +162,14 @@ class CostTracker:
         """
         await self._settling.write_owed()
 
+    def join_turns(self, ownership: Ownership) -> None:
+        """From now on, settle the attempts of turns with fenced writes together with the next such write.
+
+        *ownership* is ignored if it belongs to another store than the ledger's.
+        """
+        if ownership.store is self.ledger.store:
+            self._settling.ownership = ownership
+
     async def take_over(self, turn_id: str) -> None:
         """Release the unsettled reservations of an earlier process for *turn_id* and the turns below it.
 
@@ -232,16 +241,21 @@ class CostTracker:
         )
         sent = Usage(input_tokens=expected.input_tokens)
         account = payer.account or self
-        if account._settling:
-            await account._settling.write_owed()
-        return await account.ledger.reserve(
+        settling = account._settling
+        if settling:
+            await settling.write_owed()
+        first = settling.joining(turn_id)
+        reservation = await account.ledger.reserve(
             claim,
             self.estimate(target, expected.input_tokens, expected.output_tokens),
             own=limits_of(self._anonymous if payer.auth is None else payer.auth.permissions),
             everybody=account._everybody,
             tokens=ceil(expected.input_tokens * self._margin) + expected.output_tokens,
             if_lost=Bill(usage=sent, cost=self.cost(target, sent)),
+            first=first,
         )
+        settling.note_written(turn_id, first)
+        return reservation
 
     # --- after -------------------------------------------------------------------------------------------
 
@@ -273,7 +287,7 @@ class CostTracker:
 
         Cancellation: it is settled or pending.
         """
-        await self._settling.close(self._closing(reservation, "settled", bill))
+        await self._settling.close(self._closing(reservation, "settled", bill), reservation.claim.turn_id)
 
     async def refund(self, reservation: Reservation, *, outcome: str = "failed") -> None:
         """Release the whole *reservation*: nothing can have been billed.
@@ -283,7 +297,7 @@ class CostTracker:
 
         Cancellation: as for `update`.
         """
-        await self._settling.close(self._closing(reservation, "refunded", refunded(outcome)))
+        await self._settling.close(self._closing(reservation, "refunded", refunded(outcome)), reservation.claim.turn_id)
 
     def _closing(self, reservation: Reservation, state: ChargeState, bill: Bill) -> Closing:
         return Closing(id=reservation.id, state=state, bill=bill, owner=self.ledger.owner)

@@ -41,7 +41,8 @@ class McpClient:
     """A client of one server. Any number of tasks may call through it; cancelling one leaves the others alone.
 
     `open_mcp` and `connect_mcp` make one. While the server is being started again calls wait for it, within their own
-    total. A call that was with the server when it ended fails with `PeerGone` and is never repeated here.
+    total. A call that was with the server when it ended fails with `PeerGone` and is never repeated here; one that was
+    refused with a forgotten session did not run, and is sent once more.
     """
 
     def __init__(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 import attrs
@@ -14,15 +13,16 @@ import trio
 from msgspec import Raw
 
 from clawft_trio.codec import decode_json
-from clawft_trio.errors import ClawftError, InvalidData, McpError, PeerGone, RequestTimeout, ServerDown
+from clawft_trio.errors import ClawftError, InvalidData, McpError, PeerGone, RequestTimeout, ServerDown, SessionLost
 from clawft_trio.mcp.auto_reset_event import AutoResetEvent
 from clawft_trio.mcp.handshake import Agreement, detect, detect_by_initialize, discover, initialize
 from clawft_trio.mcp.jsonrpc import Malformed
-from clawft_trio.mcp.messages import DEFAULT_OPTIONS, CallOptions, Decode, OnProgress, Progress
+from clawft_trio.mcp.messages import DEFAULT_OPTIONS, CallOptions, Decode
 from clawft_trio.mcp.multiplexer import Multiplexer, MultiplexerStatistics, Transport
 from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.stateless import InputRequired, answer_questions, or_input_required
 from clawft_trio.mcp.supervision import RestartHistory, Supervision
+from clawft_trio.mcp.task_progress import TaskProgress
 from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
 from clawft_trio.observe import ServerGone, ServerOutput, ServerStarted, fan_out
 from clawft_trio.observe.trace_context import current_trace
@@ -47,7 +47,8 @@ class Connection:
     """The connection to one server, over as many starts of the server as its supervision allows.
 
     While the server restarts, calls wait for it, within their own time limit. A call that the server had when it ended
-    fails with `PeerGone`: it is unknown whether the call took effect, so it is never repeated here.
+    fails with `PeerGone`: it is unknown whether the call took effect, so it is never repeated here. A call that was
+    refused because the server dropped the session did not run, and is sent once more in a new session.
 
     Args:
       name: name of the server, in errors, events and logs.
@@ -86,8 +87,8 @@ class Connection:
         self._life = trio.CancelScope()
         self._closed = trio.Event()
         self._history: RestartHistory | None = None
-        self._task_progress: dict[int | str, OnProgress] = {}
-        self._last_token = 0
+        #: progress reports that are of no pending call
+        self.task_progress: TaskProgress = TaskProgress(name)
 
     def __repr__(self) -> str:
         return f"<Connection {self.name!r}: {self.state}>"
@@ -133,7 +134,8 @@ class Connection:
     ) -> T:
         """Send one request and wait for its answer; see `Multiplexer.call`.
 
-        A server of 2026-07-28 may respond with questions; the host answers them, and the request is repeated.
+        A server of 2026-07-28 may respond with questions; the host answers them, and the request is repeated. A request
+        that was refused because the server dropped the session is sent once more in a new session.
 
         Raises:
           PeerError: the server responded with an error.
@@ -144,7 +146,34 @@ class Connection:
 
         Cancellation: the server is notified, the id is retired, a late response is dropped.
         """
+        trace = current_trace()
+        if trace:
+            # Makes the server's spans children of ours; values that the caller set there have precedence.
+            params = {**(params or {}), "_meta": {**trace, **((params or {}).get("_meta") or {})}}
         total = self.options.total if options.total is None else options.total
+        deadline = trio.current_time() + total
+        try:
+            try:
+                return await self._call_once(method, params, decode, options, total)
+            except SessionLost as exc:
+                if not exc.refused or self.options.supervision is None:
+                    raise
+            await self._wait_ready(method, deadline - trio.current_time(), lost=self._mux)
+            return await self._call_once(method, params, decode, options, deadline - trio.current_time())
+        except Exception as exc:
+            if isinstance(exc, RequestTimeout):
+                self._suspected.set()
+            shorten_traceback(exc)
+            raise
+
+    async def _call_once(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None,
+        decode: Decode[T],
+        options: CallOptions,
+        total: float,
+    ) -> T:
         mux = self._mux
         if mux is None or mux.ended is not None:
             started = trio.current_time()
@@ -152,19 +181,9 @@ class Connection:
             total -= trio.current_time() - started
         if total != options.total:
             options = attrs.evolve(options, total=total)
-        trace = current_trace()
-        if trace:
-            # Makes the server's spans children of ours; values that the caller set there have precedence.
-            params = {**(params or {}), "_meta": {**trace, **((params or {}).get("_meta") or {})}}
-        try:
-            if self._meta is None:
-                return await mux.call(method, params, decode=decode, options=options)
-            return await self._call_in_rounds(mux, method, params, decode, options)
-        except Exception as exc:
-            if isinstance(exc, RequestTimeout):
-                self._suspected.set()
-            shorten_traceback(exc)
-            raise
+        if self._meta is None:
+            return await mux.call(method, params, decode=decode, options=options)
+        return await self._call_in_rounds(mux, method, params, decode, options)
 
     async def _call_in_rounds(
         self,
@@ -185,14 +204,15 @@ class Connection:
             round_ += 1
             added = await answer_questions(self.options.host, answer, round_, server=self.name)
 
-    async def _wait_ready(self, method: str, total: float) -> Multiplexer:
-        with trio.move_on_after(total):
+    async def _wait_ready(self, method: str, total: float, *, lost: Multiplexer | None = None) -> Multiplexer:
+        """Wait for a connection other than *lost*, whose session the server has forgotten."""
+        with trio.move_on_after(max(0.0, total)):
             while True:
                 if self._unavailable is not None:
                     await trio.lowlevel.checkpoint()
                     self._refuse(self._unavailable)
                 mux = self._mux
-                if mux is not None and (mux.ended is None or self._is_last_start):
+                if mux is not None and mux is not lost and (mux.ended is None or self._is_last_start):
                     return mux
                 await self._changed.park()
         raise RequestTimeout(f"{method}: the server was not up within {total:g} s", server=self.name)
@@ -315,7 +335,7 @@ class Connection:
             on_notification_nowait=self._on_notification,
             window=options.window,
             on_malformed=self._note_malformed,
-            on_other_progress=self._note_task_progress,
+            on_other_progress=self.task_progress.note,
         )
         failures: list[ClawftError] = []
         try:
@@ -386,32 +406,6 @@ class Connection:
             except McpError:
                 pass  # an error is also a response, and the end of the connection is noticed elsewhere
         await trio.sleep_forever()
-
-    # --- progress of tasks ---------------------------------------------------------------------------------------
-
-    @contextmanager
-    def task_progress(self, on_progress: OnProgress) -> Iterator[str]:
-        """Yield a progress token; inside the block *on_progress* gets the progress reports with this token.
-
-        The server responds to the request that starts a task long before the task ends, and with the response the token
-        of the request itself expires.
-        """
-        self._last_token += 1
-        token = f"task-{self._last_token}"
-        self._task_progress[token] = on_progress
-        try:
-            yield token
-        finally:
-            del self._task_progress[token]
-
-    def _note_task_progress(self, progress: Progress) -> None:
-        on_progress = self._task_progress.get(progress.progress_token)
-        if on_progress is None:
-            return
-        try:
-            on_progress(progress)
-        except Exception:  # noqa: BLE001 - the caller's code; it must not end the connection
-            _log.exception("a progress callback failed on a task of %s", self.name)
 
     # --- notifications ---------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ import outcome
 import trio
 from msgspec import UNSET, Raw
 
-from clawft_trio.errors import McpError, PeerError, PeerGone, ProtocolViolation
+from clawft_trio.errors import McpError, PeerError, PeerGone, ProtocolViolation, SessionLost
 from clawft_trio.mcp.incoming import QUEUED, IncomingRequests, Serve
 from clawft_trio.mcp.jsonrpc import (
     Envelope,
@@ -398,11 +398,14 @@ class Multiplexer:
         if self._ended is not None:
             return
         self._ended = why
-        left = self._requests.clear()
+        unsent = self._requests.unsent()
         self.outgoing.close()
         self._notifications.clear()
-        for pending in left:
-            pending.settle(outcome.Error(_copy(why)))
+        for pending in self._requests.clear():
+            error = _copy(why)
+            if isinstance(error, SessionLost):
+                error.refused = pending in unsent
+            pending.settle(outcome.Error(error))
 
 
 _NULL = Raw(b"null")

@@ -88,6 +88,10 @@ class RequestTable:
             _, following = self.waiting.popitem(last=False)
             self._launch(following)
 
+    def unsent(self) -> set[Pending]:
+        """The requests that the transport has not taken."""
+        return {*self.waiting.values(), *(one for one in self.sent.values() if one.id in self._outgoing)}
+
     def clear(self) -> list[Pending]:
         """Remove all requests and return them; the caller settles them."""
         left = [*self.sent.values(), *self.waiting.values()]

@@ -141,7 +141,7 @@ async def run_as_task(
     total = connection.options.task_total if total is None else total
     wanted = {} if ttl is None else {"ttl": math.ceil(ttl * 1000)}
     params: dict[str, Any] = {"name": name, "arguments": arguments, "task": wanted}
-    with connection.task_progress(on_progress or _ignore) as token:
+    with connection.task_progress.reported_to(on_progress or _ignore) as token:
         if on_progress is not None:
             params["_meta"] = {"progressToken": token}
         with trio.move_on_after(total):

@@ -110,4 +110,4 @@ class StoredPins:
                 rows,
             )
 
-        await self._store.transact(write)
+        await self._store.transact(write, repeatable=True)

@@ -189,7 +189,7 @@ class Router(Protocol):
         ...
 
     def update(self, decision: RoutingDecision, outcome: ResponseOutcome) -> None:
-        """Learn from the outcome of a round. Called after every round, also after a failed one."""
+        """Record the outcome of a round. Called after every round, also after a failed one."""
         ...
 
 

@@ -134,7 +134,7 @@ async def open_targets(factory: Factory, *, wrap: Wrap = unwrapped) -> AsyncGene
 
     Args:
       factory: makes the bare provider of a target. One that has an `aclose` is closed at the end.
-      wrap: wraps the provider of every target: `lambda p, t: Resilient(Metered(p, ...), policy)`.
+      wrap: wraps the provider of every target, innermost first: `lambda p, t: Resilient(Metered(p, ...), policy)`.
 
     Raises:
       Exception: closing failed.

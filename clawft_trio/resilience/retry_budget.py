@@ -62,7 +62,7 @@ class RetryBudget:
         bucket.balance = min(self.capacity, bucket.balance + self.ratio)
 
     def take_back(self, target: str = "") -> None:
-        """Take back what `deposit` brought: the call did not ask *target* after all."""
+        """Undo a `deposit`, because the call did not ask *target*."""
         bucket = self._bucket(target)
         bucket.calls = max(0, bucket.calls - 1)
         bucket.balance -= self.ratio

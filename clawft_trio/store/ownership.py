@@ -48,6 +48,17 @@ def channel_name(channel: str) -> str:
     return f"channel:{channel}"
 
 
+@attrs.frozen(eq=False)
+class _Step:
+    """A write that waits for the next one of its turn."""
+
+    work: Work[object]
+    #: whether it matters once the turn has ended
+    outlives_turn: bool
+    #: called once it is written (True) or the turn is over without it (False)
+    ended: Callable[[bool], None]
+
+
 @attrs.define(eq=False)
 class _Guarded:
     """A turn with fenced writes."""
@@ -55,8 +66,7 @@ class _Guarded:
     lease: Lease
     #: whether no earlier run of the turn can have written steps
     fresh: bool
-    #: steps that are written with the next write that cannot wait, and whether they matter once the turn has ended
-    pending: list[tuple[Work[object], bool]] = attrs.field(factory=list)
+    pending: list[_Step] = attrs.field(factory=list)
 
 
 class Ownership:
@@ -233,16 +243,26 @@ class Ownership:
 
     def unguard(self, turn_id: str) -> None:
         """The turn is over; what is still pending of it is dropped."""
-        self._turns.pop(turn_id, None)
+        guarded = self._turns.pop(turn_id, None)
+        for step in () if guarded is None else guarded.pending:
+            step.ended(False)
 
     def guards(self, turn_id: str) -> bool:
         """Whether the writes of *turn_id* are fenced."""
         return turn_id in self._turns
 
-    def postpone(self, turn_id: str, work: Work[object], *, outlives_turn: bool) -> None:
+    def postpone(
+        self,
+        turn_id: str,
+        work: Work[object],
+        *,
+        outlives_turn: bool,
+        ended: Callable[[bool], None] = lambda _: None,
+    ) -> None:
         """Write a step together with the next write of the turn, or within a quarter of the leases' length.
 
-        *work* may run twice. Unless it *outlives_turn*, it is left out of the write that ends the turn.
+        *work* may run twice. Unless it *outlives_turn*, it is left out of the write that ends the turn. *ended* is
+        called once: with True when it is written, with False when the turn is over without it.
 
         Raises:
           LeaseLost: the turn is over.
@@ -250,7 +270,7 @@ class Ownership:
         guarded = self._turns.get(turn_id)
         if guarded is None:
             raise LeaseLost("the turn is over")
-        guarded.pending.append((work, outlives_turn))
+        guarded.pending.append(_Step(work, outlives_turn, ended))
 
     async def write(self, turn_id: str, work: Work[T], *, durability: Durability = "power", ends: bool = False) -> T:
         """Run *work* in one transaction with the pending steps of the turn, if its lease is still held.
@@ -269,16 +289,21 @@ class Ownership:
             await trio.lowlevel.checkpoint()
             raise LeaseLost("the turn is over")
         lease, pending = guarded.lease, tuple(guarded.pending)
-        steps = [step for step, outlives_turn in pending if outlives_turn or not ends]
+        steps = [step for step in pending if step.outlives_turn or not ends]
         try:
             result = await self.store.transact(
-                _fenced(lease, steps, work), concurrent=True, durability=durability, repeatable=True
+                _fenced(lease, [step.work for step in steps], work),
+                concurrent=True,
+                durability=durability,
+                repeatable=True,
             )
         except LeaseLost:
             if self._held.get(lease.name) == lease:
                 self.lose(lease.name)
             raise
         guarded.pending = [step for step in guarded.pending if step not in pending]
+        for step in steps:
+            step.ended(True)
         return result
 
 

@@ -18,7 +18,7 @@ from clawft_trio.errors import StoreCorrupt, StoreError, StoreReadOnly
 from clawft_trio.store.interface import Connection, Durability, Engine, Listener, StoreStatistics, Work
 from clawft_trio.store.listeners import Listeners
 from clawft_trio.store.migrations import Migration, apply, missing, present_versions
-from clawft_trio.store.sqlite_errors import is_locked, named
+from clawft_trio.store.sqlite_errors import Named, is_locked
 from clawft_trio.store.sqlite_lanes import Lane, Reader, Writer
 
 T = TypeVar("T")
@@ -170,7 +170,7 @@ async def _open_file(
 
 def _connect(path: Path) -> sqlite3.Connection:
     source = str(path)
-    with named(source):
+    with Named(source):
         _make_private_file(path)
         connection = sqlite3.connect(path, timeout=_LOCK_STEP_MS / 1000, isolation_level=None, check_same_thread=False)
         # What a file's schema calls (defaults, checks, indexes) is not trusted to call functions with side effects.
@@ -180,7 +180,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _prepare(writer: Writer, path: Path, steps: tuple[Migration, ...], durability: Durability) -> None:
     source, connection = str(path), writer._connection
-    with named(source):
+    with Named(source):
         _refuse_foreign(connection, source)
         # Only now: another application's file keeps its mode.
         _restrict(path)
@@ -252,7 +252,7 @@ def _refuse_foreign(connection: sqlite3.Connection, source: str) -> None:
 def _migrate(writer: Writer, steps: tuple[Migration, ...], source: str) -> None:
     # Checks first without a lock: most of the time there is nothing to do, and others may be writing.
     connection = writer._connection
-    with named(source):
+    with Named(source):
         present = present_versions(connection, engine="sqlite")
         (mark,) = connection.execute("PRAGMA application_id").fetchone()
         if mark == _APPLICATION_ID and present and not missing(steps, present, source=source):

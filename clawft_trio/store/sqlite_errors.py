@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from clawft_trio.errors import StoreBusy, StoreCorrupt, StoreError, StoreReadOnly
 
@@ -32,25 +31,37 @@ def _code(exc: sqlite3.Error) -> int:
     return getattr(exc, "sqlite_errorcode", 0) & 0xFF
 
 
-@contextmanager
-def named(source: str, *, reads: bool = False) -> Iterator[None]:
-    """Give failures of the database our names; violated constraints are the caller's."""
-    try:
-        yield
-    except sqlite3.OperationalError as exc:
-        raise _typed(exc, source, reads=reads) from exc
-    except sqlite3.DatabaseError as exc:
-        if _code(exc) in _NOT_A_STORE:
-            raise StoreCorrupt(f"{source}: is damaged or is no store: {exc}", path=source) from exc
-        raise
-    except UnicodeEncodeError as exc:
-        raise StoreError(f"{source}: a text with a lone surrogate cannot be stored", path=source) from exc
+class Named:
+    """A context manager that gives failures of the database our names; violated constraints are the caller's."""
+
+    __slots__ = ("_reads", "_source")
+
+    def __init__(self, source: str, *, reads: bool = False) -> None:
+        self._source = source
+        self._reads = reads
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if exc is not None:
+            named = _typed(exc, self._source, reads=self._reads)
+            if named is not exc:
+                raise named from exc
 
 
-def _typed(exc: sqlite3.OperationalError, source: str, *, reads: bool) -> Exception:
+def _typed(exc: BaseException, source: str, *, reads: bool) -> BaseException:  # noqa: PLR0911 - one line for each kind
+    if isinstance(exc, UnicodeEncodeError):
+        return StoreError(f"{source}: a text with a lone surrogate cannot be stored", path=source)
+    if not isinstance(exc, sqlite3.DatabaseError):
+        return exc
     code = _code(exc)
     if code in _NOT_A_STORE:
         return StoreCorrupt(f"{source}: is damaged or is no store: {exc}", path=source)
+    if not isinstance(exc, sqlite3.OperationalError):
+        return exc
     if code in _LOCKED:
         return StoreBusy(f"{source}: other processes keep it locked", path=source)
     if code == sqlite3.SQLITE_READONLY and not reads:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
+import attrs
 import outcome
 import trio
 
@@ -19,7 +20,7 @@ from clawft_trio.errors import StoreClosed, StoreError
 from clawft_trio.store.interface import Durability, Work
 from clawft_trio.store.jobs import Job
 from clawft_trio.store.listeners import Listeners
-from clawft_trio.store.sqlite_errors import copied, is_locked, named
+from clawft_trio.store.sqlite_errors import Named, copied, is_locked
 
 T = TypeVar("T")
 
@@ -27,6 +28,14 @@ _GROUP = 64
 """Transactions that share one commit: 64 small ones take about as long as the fsync that they save."""
 
 _SYNCHRONOUS = {True: "PRAGMA synchronous = FULL", False: "PRAGMA synchronous = NORMAL"}
+
+
+@attrs.frozen
+class _Done:
+    """Jobs that have ended, and what they have sent to listeners."""
+
+    jobs: Sequence[Job[Any]] = ()
+    texts: Sequence[str] = ()
 
 
 class Lane:
@@ -39,6 +48,7 @@ class Lane:
         self.failed: int = 0
         self._connection = connection
         self._source = source
+        self._named = Named(source)
         self._threaded = threaded
         self._jobs: deque[Job[Any]] = deque()
         self._active = False
@@ -71,20 +81,21 @@ class Lane:
             self._active = True
             trio.lowlevel.start_thread_soon(self._serve, self._served, "clawft store")
 
-    def _served(self, result: outcome.Outcome[None]) -> None:
+    def _served(self, last: outcome.Outcome[_Done]) -> None:
         # In the database thread. The trio run may be over.
         with suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(self._rest, result)
+            self._token.run_sync_soon(self._rest, last)
 
-    def _rest(self, result: outcome.Outcome[None]) -> None:
+    def _rest(self, last: outcome.Outcome[_Done]) -> None:
         self._active = False
-        result.unwrap()
+        self._deliver(last.unwrap())
         if self._jobs:
             self._start()
         elif self._idle is not None:
             self._idle.set()
 
-    def _serve(self) -> None:
+    def _serve(self) -> _Done:
+        """Run jobs while there are some, in the database thread; the last ones are the result."""
         raise NotImplementedError
 
     def _run_inline(self, job: Job[T]) -> T:
@@ -98,16 +109,16 @@ class Lane:
                 return job
         return None
 
-    def _hand_back(self, jobs: list[Job[Any]], texts: list[str]) -> None:
+    def _hand_back(self, done: _Done) -> None:
         with suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(self._deliver, jobs, texts)
+            self._token.run_sync_soon(self._deliver, done)
 
-    def _deliver(self, jobs: list[Job[Any]], texts: list[str]) -> None:
-        for job in jobs:
+    def _deliver(self, done: _Done) -> None:
+        for job in done.jobs:
             job.deliver()
-        self._publish_texts(texts)
+        self._publish_texts(done.texts)
 
-    def _publish_texts(self, texts: list[str]) -> None:
+    def _publish_texts(self, texts: Sequence[str]) -> None:
         """Pass on what committed transactions sent to listeners."""
 
     async def close(self) -> None:
@@ -169,8 +180,11 @@ class Writer(Lane):
 
     # --- in the database thread --------------------------------------------------------------------------
 
-    def _serve(self) -> None:
+    def _serve(self) -> _Done:
+        done = _Done()
         while self._jobs:
+            if done.jobs:
+                self._hand_back(done)
             group: list[Job[Any]] = []
             self._texts.clear()
             ended = outcome.capture(self._run_group, group)
@@ -178,11 +192,12 @@ class Writer(Lane):
                 group = group or self._all_waiting()
                 self._fail(group, ended.error)
             self._count_failures(sum(not isinstance(job.result, outcome.Value) for job in group))
-            self._hand_back(group, self._texts.copy())
+            done = _Done(group, self._texts.copy())
+        return done
 
     def _run_group(self, group: list[Job[Any]]) -> None:
         durable = any(job.durable for job in tuple(self._jobs)[:_GROUP])
-        with named(self._source):
+        with self._named:
             self._set_sync(self._may_sync and durable)
             if not self.begin(lambda: self._jobs):
                 return
@@ -237,7 +252,7 @@ class Writer(Lane):
         return None if job.abandoned else result
 
     def _call(self, function: Work[T]) -> T:
-        with named(self._source):
+        with self._named:
             return function(self._connection)
 
     def _commit(self, jobs: int) -> None:
@@ -278,7 +293,7 @@ class Writer(Lane):
     def transaction(self, function: Work[T], wanted: Callable[[], object] = lambda: True) -> T:
         """Run *function* in a transaction of its own, in the calling thread; while no job runs."""
         self._texts.clear()
-        with named(self._source):
+        with self._named:
             self.begin(wanted)
             try:
                 value = function(self._connection)
@@ -292,7 +307,7 @@ class Writer(Lane):
         self.commits += 1
         return value
 
-    def _publish_texts(self, texts: list[str]) -> None:
+    def _publish_texts(self, texts: Sequence[str]) -> None:
         for text in texts:
             self._listeners.notify(text)
 
@@ -305,6 +320,7 @@ class Reader(Lane):
     ) -> None:
         super().__init__(connection, token, source=source, threaded=threaded)
         self.done: int = 0
+        self._named = Named(source, reads=True)
         connection.create_function("now_seconds", 0, time.time)
         if threaded:
             connection.execute("PRAGMA query_only = ON")
@@ -319,16 +335,20 @@ class Reader(Lane):
         """
         return await self._submit(function, durable=False)
 
-    def _serve(self) -> None:
+    def _serve(self) -> _Done:
+        done = _Done()
         while (job := self._next()) is not None:
+            if done.jobs:
+                self._hand_back(done)
             job.result = outcome.capture(self._look, job.function)
             if job.abandoned:
                 job.result = None
             self._count_failures(int(not isinstance(job.result, outcome.Value)))
-            self._hand_back([job], [])
+            done = _Done([job])
+        return done
 
     def _look(self, function: Work[T]) -> T:
-        with named(self._source, reads=True):
+        with self._named:
             self._connection.execute("BEGIN")
             try:
                 value = function(self._connection)

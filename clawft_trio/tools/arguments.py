@@ -50,7 +50,7 @@ class Arguments:
 
     values: Mapping[str, Any]
     #: places that the lenient mode repaired (`$.limit`); empty when the text fitted without repairs
-    mended: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = ()
 
 
 def read_arguments(text: str, schema: JsonObject, check: Check, *, lenient: bool) -> Arguments:
@@ -65,19 +65,19 @@ def read_arguments(text: str, schema: JsonObject, check: Check, *, lenient: bool
     Raises:
       InvalidArguments: the arguments do not fit, each problem with its place.
     """
-    decoded, mended = _decode(text, lenient=lenient)
+    decoded, repairs = _decode(text, lenient=lenient)
     raw = _with_integers(decoded, schema)
     try:
-        return Arguments(check(raw), mended)
+        return Arguments(check(raw), repairs)
     except InvalidArguments:
         if not lenient:
             raise
-        mending = _Mending(schema)
-        repaired = mending.value(raw, schema, "$", 0)
-        if not mending.places or not isinstance(repaired, dict):
+        repairer = _Repairer(schema)
+        repaired = repairer.value(raw, schema, "$", 0)
+        if not repairer.places or not isinstance(repaired, dict):
             raise
         try:
-            return Arguments(check(repaired), (*mended, *mending.places))
+            return Arguments(check(repaired), (*repairs, *repairer.places))
         except InvalidArguments:
             pass
         raise
@@ -86,27 +86,27 @@ def read_arguments(text: str, schema: JsonObject, check: Check, *, lenient: bool
 def _decode(text: str, *, lenient: bool) -> tuple[JsonObject, tuple[str, ...]]:
     if not text.strip():
         return {}, ()
-    mended: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = ()
     try:
         decoded = decode_json(text)
     except InvalidData as exc:
         found = next(_repaired(text), None) if lenient else None
         if found is None:
             raise InvalidArguments(exc.problems) from exc
-        decoded, mended = found, ("$",)
+        decoded, repairs = found, ("$",)
     if decoded is None or decoded == "":
-        return {}, mended
+        return {}, repairs
     if lenient and isinstance(decoded, str):
         inner = _inner(decoded)
         if isinstance(inner, dict) or inner is None or inner == []:
-            decoded, mended = inner or {}, ("$",)
+            decoded, repairs = inner or {}, ("$",)
     if lenient and decoded == []:
-        decoded, mended = {}, ("$",)
+        decoded, repairs = {}, ("$",)
     if decoded == "{}":
         decoded = {}
     if not isinstance(decoded, dict):
         raise InvalidArguments([Problem("$", f"expected an object, got {type(decoded).__name__}")])
-    return decoded, mended
+    return decoded, repairs
 
 
 def _repaired(text: str) -> Iterator[JsonObject]:
@@ -167,7 +167,7 @@ def _with_integers(raw: JsonObject, schema: JsonObject) -> JsonObject:
     """Convert `5.0` to 5 where the schema requires an integer: for JSON Schema both are the same number."""
     if not _has_float(raw):
         return raw
-    fixed = _Mending(schema, integers_only=True).value(raw, schema, "$", 0)
+    fixed = _Repairer(schema, integers_only=True).value(raw, schema, "$", 0)
     return fixed if isinstance(fixed, dict) else raw
 
 
@@ -183,7 +183,7 @@ def _has_float(value: Any) -> bool:
     return False
 
 
-class _Mending:
+class _Repairer:
     """One walk through a value and its schema, which collects the place of each repair."""
 
     def __init__(self, root: JsonObject, *, integers_only: bool = False) -> None:
@@ -250,16 +250,16 @@ class _Mending:
             (one for choice in choices if isinstance(one := choice.get("additionalProperties"), Mapping)), None
         )
         required = {name for choice in choices for name in choice.get("required") or () if isinstance(name, str)}
-        mended = dict(value)
+        result = dict(value)
         # Scalars first, because large lists may use up the limit on examined values.
         for name in sorted(value, key=lambda name: isinstance(value[name], list | dict)):
             inner = known.get(name, others)
             if value[name] is None and name in known and name not in required and self._takes_no_null(inner):
                 self.places.append(f"{place}.{name}")
-                del mended[name]
+                del result[name]
             elif inner is not None:
-                mended[name] = self.value(value[name], inner, f"{place}.{name}", depth + 1)
-        return mended
+                result[name] = self.value(value[name], inner, f"{place}.{name}", depth + 1)
+        return result
 
     def _takes_no_null(self, schema: Any) -> bool:
         kinds = {kind for choice in self._choices(schema) for kind in _kinds(choice)}

@@ -202,13 +202,13 @@ class FanOut:
         if len(call.arguments) > self.policy.longest_arguments:
             raise InvalidArguments([Problem("$", f"longer than {self.policy.longest_arguments} characters")])
         read = read_arguments(call.arguments, tool.parameters, tool.check, lenient=tool.metadata.lenient)
-        if read.mended:
+        if read.repairs:
             self.context.observer(
                 Noted(
                     component="tools",
-                    what="arguments mended",
+                    what="arguments repaired",
                     turn_id=self.context.turn_id,
-                    details={"tool": tool.name, "tool_call_id": call.id, "places": list(read.mended)},
+                    details={"tool": tool.name, "tool_call_id": call.id, "places": list(read.repairs)},
                 )
             )
         return read.values
@@ -220,7 +220,8 @@ class FanOut:
         """
         named = [(job, paths) for job in jobs if (paths := _paths(job, self.context.workspace))]
         if named:
-            await trio.to_thread.run_sync(_want_paths, named, limiter=self.locks.threads)
+            # A path on a mount that does not answer may hang for ever: a cancelled turn does not wait for the thread.
+            await trio.to_thread.run_sync(_want_paths, named, abandon_on_cancel=True, limiter=self.locks.threads)
 
     # --- one call ------------------------------------------------------------------------------------------
 
@@ -347,8 +348,8 @@ class FanOut:
             self._report_end(job, "cancelled", trio.current_time())
             raise
         if error.__cause__ is exc:
-            said = redact_secrets(" ".join(str(error).split()))[:_LONGEST_LOGGED]
-            self.context.log.warning("tool %s failed: %s", job.call.name, said)
+            shown = redact_secrets(" ".join(str(error).split()))[:_LONGEST_LOGGED]
+            self.context.log.warning("tool %s failed: %s", job.call.name, shown)
             if self.context.log.isEnabledFor(logging.DEBUG):
                 lines = redact_secrets("".join(traceback.format_exception(exc)))
                 self.context.log.debug("traceback of tool %s:\n%s", job.call.name, lines)

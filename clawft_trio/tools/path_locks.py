@@ -124,7 +124,7 @@ class LockRequest:
             one._ahead_of[self] = None
 
     def _close_up(self, gone: LockRequest) -> None:
-        """A blocking request was released: this request now waits for the requests that blocked that one."""
+        """Replace *gone*, a blocking request that was released, by the requests that blocked it."""
         assert self._behind is not None
         del self._behind[gone]
         self._stand_behind(one for one in gone._behind or () if self._conflicts_with(one))
@@ -236,7 +236,7 @@ class PathLocks:
 def _newest(strict: dict[LockRequest, None], others: dict[LockRequest, None]) -> dict[LockRequest, None]:
     """Return the newest of *strict*, which conflict with each other, and those of *others* that came after it.
 
-    It already waits for the earlier requests, so the new request need not wait for them separately.
+    That newest one already waits for the earlier requests, so a new request need not wait for them separately.
     """
     last = next(reversed(strict), None)
     found = {} if last is None else {last: None}
@@ -282,8 +282,10 @@ class HeldLock:
 
         Cancellation: the task leaves the queue; nothing is held.
         """
+        # A path on a mount that does not answer may hang for ever: a cancelled task does not wait for the thread.
+        paths = [path for path, _ in self._paths]
         keys = await trio.to_thread.run_sync(
-            path_keys, [path for path, _ in self._paths], self._root, limiter=self._locks.threads
+            path_keys, paths, self._root, abandon_on_cancel=True, limiter=self._locks.threads
         )
         request = self._locks.request([(key, mode) for key, (_, mode) in zip(keys, self._paths, strict=True)])
         waited = 0.0

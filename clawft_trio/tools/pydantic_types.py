@@ -57,7 +57,7 @@ class PydanticArguments:
         )
 
     def schema(self) -> JsonObject:
-        """JSON Schema of the arguments."""
+        """Return the JSON Schema of the arguments."""
         whole: dict[str, Any] = dict(self._model.model_json_schema())
         whole.pop("title", None)
         for one in whole.get("properties", {}).values():

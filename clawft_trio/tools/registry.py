@@ -139,7 +139,7 @@ class ToolRegistry:
         return narrow
 
     def specs(self, permissions: UserPermissions) -> tuple[ToolSpec, ...]:
-        """The tools that *permissions* allow, sorted by name, as sent to a model."""
+        """Return the tools that *permissions* allow, sorted by name, as sent to a model."""
         return tuple(tool.spec for tool in self.allowed(permissions))
 
     def allowed(self, permissions: UserPermissions) -> tuple[Tool, ...]:

@@ -145,8 +145,9 @@ async def test_a_secret_across_a_cut_is_not_shown_in_part(before: int) -> None:
         async with open_agent(["c/m"], config=config) as agent:
             with pytest.raises(ClawftError) as caught:
                 await agent.ask("q")
-    (record,) = caught.value.attempts
-    assert MARK[:6] not in record.error.body
+    assert caught.value.attempts
+    for record in caught.value.attempts:
+        assert MARK[:6] not in record.error.body
 
 
 def test_a_server_may_repeat_no_value_of_its_options_or_variables() -> None:

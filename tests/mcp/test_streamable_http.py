@@ -10,7 +10,7 @@ import trio
 from mcp_http import http_script, initialize
 from trio.testing import wait_all_tasks_blocked
 
-from clawft_trio.errors import PeerError, PeerGone, ProtocolViolation, RequestTimeout
+from clawft_trio.errors import PeerError, PeerGone, ProtocolViolation, RequestTimeout, SessionLost
 from clawft_trio.mcp import HttpServer, McpOptions, Supervision, open_mcp
 from clawft_trio.mcp.transports.param_headers import header_paths, header_value, param_headers
 from clawft_trio.testing import cancel_everywhere
@@ -187,26 +187,128 @@ async def test_a_timeout_closes_the_post_and_posts_a_notice():
                 await trio.sleep(0.01)
 
 
-async def test_a_forgotten_session_is_made_anew():
-    sessions = []
+def forgetful(sessions, *, lost=("s0",)):
+    """Answers for a server that has forgotten the sessions *lost* as soon as they are used."""
 
     async def answer(request):
         if request.message and request.message.get("method") == "initialize":
+            assert "mcp-session-id" not in request.headers
             sessions.append(f"s{len(sessions)}")
         if await initialize(request, session=sessions[-1]):
             return
-        if request.headers["mcp-session-id"] == "s0":
+        if request.headers["mcp-session-id"] in lost:
             await request.respond(404)
         else:
             await request.json(request.result(TEXT))
 
-    options = McpOptions(supervision=Supervision(first_wait=0.01), protocol="handshake")
-    async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=options) as client:
+    return answer
+
+
+SUPERVISED = McpOptions(supervision=Supervision(first_wait=0.01), protocol="handshake")
+
+
+async def test_a_call_that_a_forgotten_session_refused_is_sent_again_in_a_new_one():
+    sessions = []
+    async with (
+        http_script(forgetful(sessions)) as script,
+        open_mcp(HttpServer(script.url), options=SUPERVISED) as client,
+    ):
         with trio.fail_after(10):
-            with pytest.raises(PeerGone, match="forgotten"):
-                await client.call_tool("x")
             assert (await client.call_tool("x")).text == "hi"
         assert sessions == ["s0", "s1"]
+        assert client.restarts == 1
+
+
+async def test_all_calls_of_a_forgotten_session_are_sent_again():
+    sessions, texts = [], []
+    async with (
+        http_script(forgetful(sessions)) as script,
+        open_mcp(HttpServer(script.url), options=SUPERVISED) as client,
+    ):
+
+        async def call():
+            texts.append((await client.call_tool("x")).text)
+
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                for _ in range(20):
+                    nursery.start_soon(call)
+        assert texts == ["hi"] * 20
+        assert sessions == ["s0", "s1"]
+
+
+async def test_a_call_that_two_sessions_refuse_fails():
+    sessions = []
+    answer = forgetful(sessions, lost=("s0", "s1"))
+    async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=SUPERVISED) as client:
+        with trio.fail_after(10):
+            with pytest.raises(SessionLost, match="forgotten"):
+                await client.call_tool("x")
+            assert (await client.call_tool("x")).text == "hi"
+        assert sessions == ["s0", "s1", "s2"]
+
+
+async def test_a_call_that_the_server_had_when_it_forgot_the_session_is_not_repeated():
+    began, sessions, errors = trio.Event(), [], []
+    forget = forgetful(sessions)
+
+    async def answer(request):
+        if request.message and request.message.get("params", {}).get("name") == "slow":
+            began.set()
+            await trio.sleep_forever()
+        await forget(request)
+
+    async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=SUPERVISED) as client:
+
+        async def call_slow():
+            try:
+                await client.call_tool("slow")
+            except SessionLost as exc:
+                errors.append(exc)
+
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(call_slow)
+                await began.wait()
+                assert (await client.call_tool("x")).text == "hi"
+        assert [error.refused for error in errors] == [False]
+        assert script.methods().count("tools/call") == 3
+
+
+async def test_an_answer_that_comes_after_the_session_was_forgotten_still_counts():
+    began, refused, sessions = trio.Event(), trio.Event(), []
+    forget = forgetful(sessions)
+
+    async def answer(request):
+        if request.message and request.message.get("params", {}).get("name") == "slow":
+            began.set()
+            await refused.wait()
+            await request.json(request.result(TEXT))
+            return
+        await forget(request)
+        if "id" in (request.message or {}) and request.headers.get("mcp-session-id") == "s0":
+            refused.set()
+
+    texts = []
+    async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=SUPERVISED) as client:
+
+        async def call_slow():
+            texts.append((await client.call_tool("slow")).text)
+
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(call_slow)
+                await began.wait()
+                assert (await client.call_tool("x")).text == "hi"
+    assert texts == ["hi"]
+
+
+async def test_without_supervision_a_forgotten_session_fails_the_call():
+    sessions = []
+    async with http_script(forgetful(sessions)) as script, open_mcp(HttpServer(script.url), options=ALONE) as client:
+        with trio.fail_after(10), pytest.raises(SessionLost, match="forgotten"):
+            await client.call_tool("x")
+    assert sessions == ["s0"]
 
 
 async def test_the_servers_own_stream_brings_its_requests_and_they_are_answered_by_post():

@@ -55,7 +55,7 @@ def test_a_number_without_a_fraction_is_an_integer(lenient):
     found = read('{"query": "a", "limit": 5.0, "filters": {"year": 2e3}}', lenient=lenient)
     assert (found.values["limit"], found.values["filters"]) == (5, {"year": 2000})
     assert type(found.values["limit"]) is int
-    assert found.mended == ()
+    assert found.repairs == ()
 
 
 MENDED = {
@@ -88,7 +88,7 @@ def test_one_layer_of_json_too_many_and_commas_are_mended(text):
     values, places = MENDED[text]
     found = read(text)
     assert {name: found.values[name] for name in values} == values
-    assert list(found.mended) == places
+    assert list(found.repairs) == places
     with pytest.raises(InvalidArguments):
         read(text, lenient=False)
 
@@ -151,7 +151,7 @@ def test_an_empty_list_is_no_arguments():
 def test_text_that_looks_like_json_stays_text_where_text_is_wanted():
     found = read('{"query": "{\\"a\\": 1}", "limit": "3"}')
     assert found.values["query"] == '{"a": 1}'
-    assert found.mended == ("$.limit",)
+    assert found.repairs == ("$.limit",)
 
 
 @given(
@@ -176,7 +176,7 @@ def test_anything_is_read_or_refused(value):
 def test_arguments_that_fit_are_never_changed(arguments):
     found = read(json.dumps(arguments))
     assert {name: found.values[name] for name in arguments} == arguments
-    assert found.mended == ()
+    assert found.repairs == ()
 
 
 async def test_what_was_mended_is_an_event():

@@ -84,8 +84,8 @@ def test_a_value_with_one_layer_too_many_is_taken_as_its_schema_wants_it(schema,
     found = read(text, whole)
     assert found.values == {"a": meant}
     assert type(found.values["a"]) is type(meant)
-    assert all(place.startswith("$.a") for place in found.mended)
-    assert len(found.mended) >= 1
+    assert all(place.startswith("$.a") for place in found.repairs)
+    assert len(found.repairs) >= 1
     with pytest.raises(InvalidArguments):
         read(text, whole, lenient=False)
 
@@ -117,7 +117,7 @@ def test_a_value_that_fits_is_left_as_it_is(schema, given) -> None:
     found = read_arguments(json.dumps({"a": given}), whole, lambda raw: raw, lenient=True)
     assert found.values == {"a": given}
     assert type(found.values["a"]) is type(given)
-    assert found.mended == ()
+    assert found.repairs == ()
 
 
 REFUSED = [
@@ -185,7 +185,7 @@ def test_only_a_missing_fraction_is_mended_in_the_strict_mode() -> None:
 def test_null_for_what_may_be_left_out_leaves_it_out(schema, required, kept) -> None:
     found = read('{"a": null, "b": "5"}', {**of(schema), "properties": {"a": schema, "b": INTEGER}})
     assert ("a" in found.values) is kept
-    assert ("$.a" in found.mended) is not kept
+    assert ("$.a" in found.repairs) is not kept
 
 
 def test_null_for_what_is_required_or_unknown_stays() -> None:
@@ -205,7 +205,7 @@ def test_no_arguments_are_an_empty_object_and_nothing_was_mended(text: str) -> N
     for lenient in (True, False):
         found = read(text, of(INTEGER), lenient=lenient)
         assert found.values == {}
-        assert found.mended == () or (lenient and text == '"{}"')
+        assert found.repairs == () or (lenient and text == '"{}"')
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_whole_text_that_is_nearly_json_is_mended_and_reported(text: str, valu
     found = read(text, of(INTEGER))
     assert found.values == values
     mended = () if text == '{"a": 5, "b": "\\",}"}' else ("$",)
-    assert found.mended == mended
+    assert found.repairs == mended
     if mended:
         with pytest.raises(InvalidArguments):
             read(text, of(INTEGER), lenient=False)

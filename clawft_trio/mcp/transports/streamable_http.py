@@ -2,7 +2,8 @@
 
 The multiplexer routes as over a pipe; this module handles the differences. The POST of a request that no call waits
 for is closed. A stream that breaks before its response has arrived is resumed (`Last-Event-ID`). A session that the
-server has dropped (404) ends the connection: a supervised client opens a new one.
+server has dropped (404) ends the connection: a supervised client opens a new one and sends the requests that were
+refused once more.
 """
 
 from __future__ import annotations
@@ -11,12 +12,10 @@ import logging
 import math
 import re
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import attrs
-import msgspec
 import trio
-from msgspec import UNSET
 
 from clawft_trio.errors import (
     MAX_BODY,
@@ -30,21 +29,17 @@ from clawft_trio.errors import (
 )
 from clawft_trio.mcp.auth.http import OAuthHttp
 from clawft_trio.mcp.auth.oauth import OAuthSession
-from clawft_trio.mcp.jsonrpc import MAX_MESSAGE, Envelope, Id, parse
+from clawft_trio.mcp.jsonrpc import MAX_MESSAGE, Id
 from clawft_trio.mcp.messages import Outgoing
 from clawft_trio.mcp.multiplexer import Multiplexer
+from clawft_trio.mcp.transports.answer_stream import EVENTS, FIRST_RETRY, JSON, LONGEST_RETRY, AnswerStream
 from clawft_trio.mcp.transports.http_refusals import error_in, http_error, wants_login
 from clawft_trio.mcp.transports.http_server import HttpServer
 from clawft_trio.mcp.transports.legacy_sse import REFUSALS, open_stream
 from clawft_trio.mcp.transports.param_headers import header_value
 from clawft_trio.mcp.types import STATELESS_VERSION
-from clawft_trio.net import HttpEndpoint, HttpResponse, SSEDecoder
+from clawft_trio.net import HttpEndpoint, HttpResponse
 from clawft_trio.nursery import open_hidden_nursery
-
-_FIRST_RETRY = 1.0
-"""Seconds before a broken stream is resumed, when the server named no time."""
-
-_LONGEST_RETRY = 30.0
 
 _RESUMPTIONS = 20
 """Largest number of times that one stream is resumed; the clock of its caller usually ends first."""
@@ -52,14 +47,12 @@ _RESUMPTIONS = 20
 _LISTEN_WAIT = 1.0
 """Seconds that requests wait for the response to the listening GET: earlier messages of the server are lost."""
 
-_SHORTEST_RETRY = 0.1
-"""Seconds; a server may ask for less, and would be called in a busy loop."""
+_DRAIN = 1.0
+"""Seconds that requests of a lost session have to be answered, or to be refused as well."""
 
 _DELETE_GRACE = 2.0
 """Seconds for the request to the server to delete the session."""
 
-_JSON = "application/json"
-_EVENTS = "text/event-stream"
 _SESSION = re.compile(r"[\x21-\x7e]{1,512}")
 
 # Methods whose target the header `Mcp-Name` repeats.
@@ -87,6 +80,7 @@ class HttpTransport:
         self._session = ""
         self._version = ""
         self._posts: dict[Id, trio.CancelScope] = {}
+        self._post_ended = trio.lowlevel.ParkingLot()
         self._lost: McpError | None = None
         self._login: OAuthSession | None = None
         #: endpoint for the messages to a server of 2024-11-05; its responses arrive by a separate stream
@@ -131,6 +125,9 @@ class HttpTransport:
             for frame in await mux.outgoing.take():
                 if frame.cancels is not None and self._drop(frame.cancels):
                     continue
+                if self._lost is not None:
+                    self._refuse(mux, frame)
+                    continue
                 if frame.method == "notifications/initialized":
                     # Before any other message, because posts do not keep their order.
                     await self._post(http, mux, frame, nursery)
@@ -151,6 +148,12 @@ class HttpTransport:
         async for frame in waiting:
             await self._post(http, mux, frame, nursery)
 
+    def _answer_stream(self, mux: Multiplexer, frame: Outgoing) -> AnswerStream:
+        def note_version(version: str) -> None:
+            self._version = version
+
+        return AnswerStream(mux, frame, limit=self._limit, server=self._name, on_version=note_version)
+
     def _drop(self, key: Id) -> bool:
         """Close the POST of a call that no longer waits; return whether this alone cancels it at the server."""
         scope = self._posts.get(key)
@@ -169,14 +172,34 @@ class HttpTransport:
             with scope:
                 await self._exchange(http, mux, frame)
         except SessionLost as exc:
-            self._lost = self._lost or exc
-            nursery.cancel_scope.cancel(reason="the session is lost")
+            if self._lost is None:
+                self._lost = exc
+                nursery.start_soon(self._drain, nursery)
+            self._refuse(mux, frame)
         except ClawftError as exc:
             if not await self._fall_back(http, mux, frame, nursery, exc):
                 self._fail(mux, frame, exc)
         finally:
             if frame.id is not None:
                 del self._posts[frame.id]
+                self._post_ended.unpark_all()
+
+    def _refuse(self, mux: Multiplexer, frame: Outgoing) -> None:
+        """Fail a request that did not run because its session is lost."""
+        if frame.id is not None:
+            error = SessionLost("the server has forgotten the session", server=self._name)
+            error.refused = True
+            mux.fail(frame.id, error)
+
+    async def _drain(self, nursery: trio.Nursery) -> None:
+        """End the transport when the POSTs of the lost session have ended.
+
+        They are not all refused: some servers finish what they have begun.
+        """
+        with trio.move_on_after(_DRAIN):
+            while self._posts:
+                await self._post_ended.park()
+        nursery.cancel_scope.cancel(reason="the session is lost")
 
     async def _fall_back(
         self, http: HttpEndpoint, mux: Multiplexer, frame: Outgoing, nursery: trio.Nursery, exc: ClawftError
@@ -200,7 +223,7 @@ class HttpTransport:
         self, http: HttpEndpoint, mux: Multiplexer, nursery: trio.Nursery, opened: trio.Event
     ) -> None:
         """Receive the stream of a server of 2024-11-05; *opened* is set when it is open, or when it failed."""
-        get = self._request(http, "GET", {"accept": _EVENTS})
+        get = self._request(http, "GET", {"accept": EVENTS})
         try:
             async with open_stream(get, self._server.url, name=self._name, limit=self._limit) as stream:
                 if stream is None:
@@ -217,7 +240,7 @@ class HttpTransport:
             opened.set()
 
     async def _post_legacy(self, posts: HttpEndpoint, frame: Outgoing, body: bytes) -> None:
-        headers = {"content-type": _JSON, "accept": _JSON}
+        headers = {"content-type": JSON, "accept": JSON}
         async with self._request(posts, "POST", headers, body) as response:
             shown = (await response.read(limit=4 * MAX_BODY, cut=True)).decode("utf-8", "replace")
             if not 200 <= response.status < 300:
@@ -238,18 +261,18 @@ class HttpTransport:
         if self._legacy is not None:
             await self._post_legacy(self._legacy, frame, body)
             return
-        waiting = _Waiting(mux, frame)
+        answer = self._answer_stream(mux, frame)
         async with self._request(http, "POST", self._headers(frame), body) as response:
             if response.status == 202:
                 await response.read(limit=4096, cut=True)
             elif response.status != 200:
-                await self._refused(response, waiting)
+                await self._refused(response, answer)
             else:
                 self._note_session(frame, response)
-                await self._receive(response, waiting)
-            if waiting.answered or frame.id is None:
+                await answer.receive(response)
+            if answer.answered or frame.id is None:
                 return
-        await self._resume(http, waiting)
+        await self._resume(http, answer)
 
     @asynccontextmanager
     async def _request(
@@ -276,7 +299,7 @@ class HttpTransport:
             self._version = STATELESS_VERSION
         elif frame.method == "initialize":
             self._version = ""
-        headers = {"content-type": _JSON, "accept": f"{_JSON}, {_EVENTS}", **self._session_headers()}
+        headers = {"content-type": JSON, "accept": f"{JSON}, {EVENTS}", **self._session_headers()}
         if self._version == STATELESS_VERSION:
             headers["mcp-method"] = frame.method
             if frame.method in _NAMING:
@@ -300,89 +323,45 @@ class HttpTransport:
             raise ProtocolViolation("the session id is not visible ASCII", server=self._name)
         self._session = session
 
-    async def _receive(self, response: HttpResponse, waiting: _Waiting) -> None:
-        if response.content_type == _EVENTS:
-            await self._receive_events(response, waiting)
-        elif response.content_type == _JSON:
-            self._deliver(await response.read(limit=self._limit), waiting)
-            if not waiting.answered and waiting.frame.id is not None:
-                raise ProtocolViolation(f"{waiting.frame.method}: the body holds no answer", server=self._name)
-        elif waiting.frame.id is not None:
-            kind = response.content_type[:60] or "nothing"
-            raise ProtocolViolation(f"{waiting.frame.method}: the answer is {kind!r}", server=self._name)
-
-    async def _receive_events(self, response: HttpResponse, waiting: _Waiting) -> None:
-        decoder = SSEDecoder(max_event=self._limit)
-        try:
-            async for chunk in response.chunks():
-                for event in decoder.feed(chunk):
-                    waiting.events += 1
-                    if event.data.strip():
-                        self._deliver(event.data, waiting)
-                if waiting.answered:
-                    return
-        except ProviderError as exc:
-            # A connection that breaks in the middle of a stream is resumed later.
-            _log.info("%s: a stream broke: %s", self._name, exc)
-        finally:
-            waiting.last_event_id = decoder.last_event_id or waiting.last_event_id
-            if decoder.retry is not None:
-                waiting.retry = min(max(decoder.retry / 1000, _SHORTEST_RETRY), _LONGEST_RETRY)
-
-    def _deliver(self, data: bytes, waiting: _Waiting) -> None:
-        waiting.mux.last_received = trio.current_time()
-        for message in parse(data):
-            if isinstance(message, Envelope) and message.method is UNSET and message.id == waiting.frame.id:
-                self._note_version(waiting.frame, message)
-                waiting.answered = True
-            elif message.id is not UNSET and message.id == waiting.frame.id and not isinstance(message, Envelope):
-                waiting.answered = True
-            waiting.mux.deliver(message)
-
-    def _note_version(self, frame: Outgoing, answer: Envelope) -> None:
-        if frame.method == "initialize" and answer.result:
-            with suppress(ValueError):  # the call that waits for the response reports the problem
-                self._version = _decode_version(answer.result).protocol_version
-
-    async def _refused(self, response: HttpResponse, waiting: _Waiting) -> None:
+    async def _refused(self, response: HttpResponse, answer: AnswerStream) -> None:
         body = await response.read(limit=self._limit, cut=True)
         if response.status == 404 and self._session:
             raise SessionLost("the server has forgotten the session", server=self._name)
-        if waiting.frame.id is not None and response.content_type == _JSON and error_in(body) is None:
-            self._deliver(body, waiting)
-        if not waiting.answered:
+        if answer.frame.id is not None and response.content_type == JSON and error_in(body) is None:
+            answer.deliver(body)
+        if not answer.answered:
             shown = body[: 4 * MAX_BODY].decode("utf-8", "replace")
             if self._login is not None:
                 shown = self._login.redact(shown)
-            raise http_error(response, shown, waiting.frame.method, self._name)
+            raise http_error(response, shown, answer.frame.method, self._name)
 
     # --- streams that broke, and the server's own -----------------------------------------------------------------
 
-    async def _resume(self, http: HttpEndpoint, waiting: _Waiting) -> None:
-        method = waiting.frame.method
+    async def _resume(self, http: HttpEndpoint, answer: AnswerStream) -> None:
+        method = answer.frame.method
         for _ in range(_RESUMPTIONS):
-            if not waiting.last_event_id or self._version == STATELESS_VERSION:
+            if not answer.last_event_id or self._version == STATELESS_VERSION:
                 raise PeerGone(f"{method}: the stream ended before the answer", server=self._name)
-            await trio.sleep(waiting.retry)
-            status = await self._get(http, waiting)
-            if waiting.answered:
+            await trio.sleep(answer.retry)
+            status = await self._get(http, answer)
+            if answer.answered:
                 return
             if _means_no_stream(status):
                 raise PeerGone(f"{method}: the stream broke, and cannot be resumed: HTTP {status}", server=self._name)
         raise PeerGone(f"{method}: the stream broke {_RESUMPTIONS} times", server=self._name)
 
     async def _get(
-        self, http: HttpEndpoint, waiting: _Waiting, opened: Callable[[], None] = lambda: None
+        self, http: HttpEndpoint, stream: AnswerStream, opened: Callable[[], None] = lambda: None
     ) -> int | None:
         """Receive a stream by GET, and call *opened* once it is open; return the status if there was no stream."""
-        headers = {"accept": _EVENTS, **self._session_headers()}
-        if waiting.last_event_id:
-            headers["last-event-id"] = waiting.last_event_id
+        headers = {"accept": EVENTS, **self._session_headers()}
+        if stream.last_event_id:
+            headers["last-event-id"] = stream.last_event_id
         async with self._request(http, "GET", headers) as response:
-            if response.status != 200 or response.content_type != _EVENTS:
+            if response.status != 200 or response.content_type != EVENTS:
                 return response.status
             opened()
-            await self._receive_events(response, waiting)
+            await stream.receive_events(response)
             return None
 
     async def _start_listening(self, http: HttpEndpoint, mux: Multiplexer, nursery: trio.Nursery) -> None:
@@ -397,12 +376,12 @@ class HttpTransport:
         Only a POST can end a session: a server without such a stream may respond 404 here. *answered* is set when the
         server has responded to the first GET.
         """
-        waiting = _Waiting(mux, Outgoing(b""))
+        stream = self._answer_stream(mux, Outgoing(b""))
         wait = 0.0
         while True:
-            received = waiting.events
+            received = stream.events
             try:
-                status = await self._get(http, waiting, answered.set)
+                status = await self._get(http, stream, answered.set)
             except ClawftError as exc:
                 _log.info("%s: the listening stream failed: %s", self._name, exc)
                 status = 0
@@ -410,8 +389,8 @@ class HttpTransport:
             if _means_no_stream(status):
                 return
             # A stream that repeatedly ends without an event is opened less and less often.
-            wait = 0.0 if waiting.events > received else min(max(2 * wait, _FIRST_RETRY), _LONGEST_RETRY)
-            await trio.sleep(max(wait, waiting.retry))
+            wait = 0.0 if stream.events > received else min(max(2 * wait, FIRST_RETRY), LONGEST_RETRY)
+            await trio.sleep(max(wait, stream.retry))
 
     async def _end_session(self, http: HttpEndpoint) -> None:
         if not self._session or isinstance(self._lost, SessionLost):
@@ -426,22 +405,3 @@ class HttpTransport:
 def _means_no_stream(status: int | None) -> bool:
     """Return whether a GET with *status* is not worth repeating. Limits and temporary failures are."""
     return status is not None and (400 <= status < 500 or status == 501) and status not in (408, 425, 429)
-
-
-class _Waiting:
-    """A stream, and the response that it should deliver."""
-
-    def __init__(self, mux: Multiplexer, frame: Outgoing) -> None:
-        self.mux = mux
-        self.frame = frame
-        self.answered = False
-        self.last_event_id = ""
-        self.retry = _FIRST_RETRY
-        self.events = 0
-
-
-class _Version(msgspec.Struct, rename="camel"):
-    protocol_version: str = ""
-
-
-_decode_version = msgspec.json.Decoder(_Version).decode

@@ -1,0 +1,123 @@
+"""The messages of one HTTP response: as JSON, or as a stream of events that is taken up again when it breaks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+import trio
+from msgspec import UNSET
+
+from clawft_trio.errors import ProtocolViolation, ProviderError
+from clawft_trio.mcp.jsonrpc import Envelope, parse
+from clawft_trio.mcp.messages import Outgoing
+from clawft_trio.mcp.multiplexer import Multiplexer
+from clawft_trio.net import HttpResponse, SSEDecoder
+
+JSON = "application/json"
+EVENTS = "text/event-stream"
+
+FIRST_RETRY = 1.0
+"""Seconds before a broken stream is taken up again, where the server gave no time."""
+
+LONGEST_RETRY = 30.0
+
+_SHORTEST_RETRY = 0.1
+"""Seconds; a server may ask for less, and would be asked in a busy loop."""
+
+_log = logging.getLogger("clawft_trio.mcp")
+
+
+class AnswerStream:
+    """Gives the messages of a response to the multiplexer, and remembers where its stream broke.
+
+    Args:
+      mux: receives the messages.
+      frame: the request that the response is to answer; without an id it is none.
+      limit: bytes that one message may have.
+      server: its name, for errors.
+      on_version: is called with the protocol version in the answer to `initialize`, before that is delivered.
+    """
+
+    def __init__(
+        self, mux: Multiplexer, frame: Outgoing, *, limit: int, server: str, on_version: Callable[[str], None]
+    ) -> None:
+        self.frame: Outgoing = frame
+        #: the answer has come
+        self.answered: bool = False
+        #: id of the last event, to take the stream up again
+        self.last_event_id: str = ""
+        #: seconds before the stream is taken up again
+        self.retry: float = FIRST_RETRY
+        #: number of events so far
+        self.events: int = 0
+        self._mux = mux
+        self._limit = limit
+        self._server = server
+        self._on_version = on_version
+
+    async def receive(self, response: HttpResponse) -> None:
+        """Receive a response with the status 200.
+
+        Raises:
+          ProtocolViolation: it cannot hold the answer.
+          ProviderError: the connection broke before a whole JSON body.
+
+        Cancellation: what came so far was delivered.
+        """
+        if response.content_type == EVENTS:
+            await self.receive_events(response)
+        elif response.content_type == JSON:
+            self.deliver(await response.read(limit=self._limit))
+            if not self.answered and self.frame.id is not None:
+                raise ProtocolViolation(f"{self.frame.method}: the body holds no answer", server=self._server)
+        elif self.frame.id is not None:
+            kind = response.content_type[:60] or "nothing"
+            raise ProtocolViolation(f"{self.frame.method}: the answer is {kind!r}", server=self._server)
+
+    async def receive_events(self, response: HttpResponse) -> None:
+        """Receive events until the answer has come, or the stream has ended or broken.
+
+        Cancellation: what came so far was delivered.
+        """
+        decoder = SSEDecoder(max_event=self._limit)
+        try:
+            async for chunk in response.chunks():
+                for event in decoder.feed(chunk):
+                    self.events += 1
+                    if event.data.strip():
+                        self.deliver(event.data)
+                if self.answered:
+                    return
+        except ProviderError as exc:
+            # A connection that breaks in mid-stream is what resuming is for.
+            _log.info("%s: a stream broke: %s", self._server, exc)
+        finally:
+            self.last_event_id = decoder.last_event_id or self.last_event_id
+            if decoder.retry is not None:
+                self.retry = min(max(decoder.retry / 1000, _SHORTEST_RETRY), LONGEST_RETRY)
+
+    def deliver(self, data: bytes) -> None:
+        """Give the messages in *data* to the multiplexer."""
+        self._mux.last_received = trio.current_time()
+        for message in parse(data):
+            if isinstance(message, Envelope) and message.method is UNSET and message.id == self.frame.id:
+                self._note_version(message)
+                self.answered = True
+            elif message.id is not UNSET and message.id == self.frame.id and not isinstance(message, Envelope):
+                self.answered = True
+            self._mux.deliver(message)
+
+    def _note_version(self, answer: Envelope) -> None:
+        if self.frame.method == "initialize" and answer.result:
+            with suppress(ValueError):  # the call that waits for the answer reports the problem
+                self._on_version(_decode_version(answer.result).protocol_version)
+
+
+class _Version(msgspec.Struct, rename="camel"):
+    protocol_version: str = ""
+
+
+_decode_version = msgspec.json.Decoder(_Version).decode

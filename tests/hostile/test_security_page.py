@@ -1,0 +1,66 @@
+"""The figures of SECURITY.md are those of the code."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from clawft_trio import similar
+from clawft_trio.config import load as config_load, structuring
+from clawft_trio.context import bootstrap
+from clawft_trio.context.memory import Memory
+from clawft_trio.llm import response_builder
+from clawft_trio.mcp import tool_call, toolset
+from clawft_trio.tools import json_schema, path_locks, workspace
+from clawft_trio.tools.builtin import FetchPolicy, FilePolicy, charset, files, search
+from clawft_trio.tools.child_process import ChildPolicy
+from clawft_trio.tools.thread_pool import ThreadPool
+
+PAGE = Path(__file__).parents[2] / ".github" / "SECURITY.md"
+KIB, MIB = 1024, 1024**2
+POOL = ThreadPool()
+NOTES = inspect.signature(Memory).parameters
+SEARCH = search.search_tool(workspace.Workspace(Path(__file__).parent), FilePolicy())
+
+# By the first cell of a row: what its figures are in the code.
+FIGURES = {
+    "a page: body, time, redirects": (FetchPolicy().longest_body / MIB, FetchPolicy().total, FetchPolicy().redirects),
+    # The first figure is the name of UTF-8.
+    "a page's charset": (8, charset._PIECE / KIB),
+    "suggestions for misspelled names": (similar._MOST_NAMES, similar._LONGEST_NAME, similar._MOST_COMPARED),
+    "problems reported of arguments and of a configuration": (json_schema._MOST_PROBLEMS, structuring._MOST_UNKNOWN),
+    "an answer of a model, with everything that is kept of it": (response_builder.MAX_ANSWER / MIB,),
+    "tools of an MCP server, parts of a result": (toolset.MAX_TOOLS, tool_call._MOST_PARTS),
+    "a path of a file tool": (workspace._MOST_NAMES, workspace._MOST_LINKS),
+    "a search": (search._DEEPEST, search._MOST_SEEN, SEARCH.parameters["properties"]["limit"]["maximum"]),
+    "a listing": (files._MOST_LISTED, FilePolicy().most_entries),
+    "files of a prompt": (bootstrap.MAX_BYTES / KIB,),
+    "notes": (NOTES["max_bytes"].default / KIB, NOTES["max_entry"].default / KIB),
+    "a configuration": (config_load.MAX_SIZE / MIB, config_load._PIPE),
+    "a child process: time, output": (ChildPolicy().total, ChildPolicy().longest_output),
+    "threads of tools": (POOL._limiter.total_tokens, POOL._per_sender, POOL._per_turn, path_locks._PATH_THREADS),
+}
+
+
+def rows() -> dict[str, str]:
+    table = PAGE.read_text().partition("## What is bounded")[2].partition("\n## ")[0]
+    cells = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("|")]
+    return {cell[0].strip(): cell[1].strip() for cell in cells[2:]}
+
+
+def figures_in(bound: str) -> tuple[float, ...]:
+    return tuple(float(one.replace(" ", "")) for one in re.findall(r"\d+(?: \d{3})*", bound))
+
+
+@pytest.mark.parametrize("row", FIGURES)
+def test_a_row_states_the_bounds_of_the_code(row: str) -> None:
+    assert figures_in(rows()[row]) == FIGURES[row]
+
+
+def test_every_row_with_a_figure_is_checked_and_every_file_is_there() -> None:
+    assert {row for row, bound in rows().items() if figures_in(bound)} == set(FIGURES)
+    for name in re.findall(r"`([a-z_]+/[a-z_/]+\.py)`", PAGE.read_text()):
+        assert any((PAGE.parents[1] / folder / name).exists() for folder in (".", "clawft_trio")), name
