@@ -312,16 +312,19 @@ class Race(Generic[T]):
 
     async def _start_others(self, nursery: trio.Nursery) -> None:
         """Start an attempt whenever one is due; stop when the race is decided, or no further one may start."""
-        while self.winner is None and self.running:
+        while self._is_open() and self.running:
             self.settled = trio.Event()
             replaces = self._last_failed()
             if not replaces:
                 with trio.move_on_at(self._due) as scope:
                     await self.settled.wait()
-                if self.winner is not None or not scope.cancelled_caught or trio.current_time() < self._due:
+                if not (self._is_open() and scope.cancelled_caught and trio.current_time() >= self._due):
                     continue
             if not self._start_next(nursery, replaces):
                 return
+
+    def _is_open(self) -> bool:
+        return self.winner is None
 
     def _last_failed(self) -> bool:
         return len(self._arms) > 1 and self._arms[-1].number in self.errors
