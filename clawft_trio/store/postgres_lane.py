@@ -1,4 +1,4 @@
-"""One connection to PostgreSQL: transactions in a thread, and its failures under the names of this package."""
+"""One connection to PostgreSQL: runs transactions in a thread, and converts its failures to this package's errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from clawft_trio.store.jobs import Job
 T = TypeVar("T")
 
 _CONNECT = 5
-"""Seconds that connecting may take; libpq takes whole ones."""
+"""Seconds that connecting may take; libpq accepts whole seconds."""
 
 STATEMENT = 30.0
 """Seconds that one statement may take on the server."""
@@ -34,11 +34,11 @@ _CANCEL = 2.0
 """Seconds that the server has to end a cancelled statement; then the connection is shut down."""
 
 FIRST_WAIT = 0.05
-"""Seconds until the next attempt to reach a server that is away; they double."""
+"""Seconds until the next attempt to reach a server that is not reachable; doubled after each attempt."""
 
 _ONE_AT_A_TIME = 0x436C6177
-"""The advisory lock of transactions that are not `concurrent`."""
-
+_LOCK = f"SELECT pg_advisory_xact_lock({_ONE_AT_A_TIME}, hashtext(current_schema()))"
+"""Takes the advisory lock of transactions that are not `concurrent`."""
 
 _LIFE = "SELECT stats_reset::text FROM pg_stat_bgwriter"
 """Changes with each crash of the server, of one of its processes, and with each failover; a clean restart keeps it."""
@@ -48,9 +48,9 @@ _NOT_COMMITTED = frozenset({"40001", "40P01"})
 
 
 class TryAgain(Exception):
-    """The transaction was not committed and may run again; `error` is why.
+    """The transaction was not committed and may run again; `error` is the reason.
 
-    With *unknown*, it may have been committed: only a transaction that may run twice runs again.
+    With *unknown*, it may have been committed: then only a transaction that may run twice runs again.
     """
 
     def __init__(self, error: StoreError, *, unknown: bool = False) -> None:
@@ -68,31 +68,83 @@ class _Numbers(NumericLoader):
 
 
 class _Session:
-    """A psycopg connection with the interface of `Connection`."""
+    """A psycopg connection with the interface of `Connection`.
+
+    Statements are sent in pipeline mode: a result is waited for where it is looked at, so that statements whose results
+    are not needed cost no round trip of their own. What fails raises at the next result, or at the pipeline's end.
+    """
 
     def __init__(self, raw: psycopg.Connection[Any]) -> None:
         self.raw = raw
+        #: how often all results until then were awaited
+        self.syncs: int = 0
+        self._pipeline: psycopg.Pipeline | None = None
+
+    @contextmanager
+    def pipelined(self) -> Iterator[None]:
+        """Send the block's statements in pipeline mode; all of them have ended after it."""
+        with self.raw.pipeline() as self._pipeline:
+            yield
+
+    def wait(self) -> None:
+        """Wait for the results of all statements so far."""
+        assert self._pipeline is not None
+        self._pipeline.sync()
+        self.syncs += 1
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Cursor:
         """Run one statement."""
-        return self.raw.execute(statement_for_postgres(sql), parameters, prepare=True)
+        return _Result(self, self.raw.execute(statement_for_postgres(sql), parameters, prepare=True))
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]], /) -> Cursor:
         """Run one statement once per row of parameters."""
         cursor = self.raw.cursor()
         cursor.executemany(statement_for_postgres(sql), rows)
-        return cursor
+        return _Result(self, cursor)
+
+
+class _Result:
+    """The result of a statement that was sent; waits for it when it is looked at."""
+
+    def __init__(self, session: _Session, cursor: psycopg.Cursor[Any]) -> None:
+        self._session = session
+        self._cursor = cursor
+        self._sent_after = session.syncs
+
+    def _arrived(self) -> psycopg.Cursor[Any]:
+        if self._session.syncs == self._sent_after:
+            self._session.wait()
+        return self._cursor
+
+    @property
+    def rowcount(self) -> int:
+        return self._arrived().rowcount
+
+    @property
+    def description(self) -> Any:
+        return self._arrived().description
+
+    def fetchone(self) -> Any:
+        return self._arrived().fetchone()
+
+    def fetchall(self) -> list[Any]:
+        return self._arrived().fetchall()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._arrived())
 
 
 class Lane:
-    """One connection, made when it is needed, used by one job at a time."""
+    """One connection, opened when it is needed, used by one job at a time."""
 
     def __init__(self, address: str, source: str, *, lock_wait: float) -> None:
         self._address = address
         self._source = source
         self._lock_wait = lock_wait
         self._session: _Session | None = None
-        #: the value of `_LIFE` when the connection was made
+        #: whether the next job needs a new connection
+        self._stale = False
+        #: the value of `_LIFE` when the connection was opened
         self._life = ""
         self._cancelling: trio.Event | None = None
 
@@ -114,7 +166,7 @@ class Lane:
         try:
             return await job.wait(lambda: self._cancel(token))
         finally:
-            # A cancellation that arrives late would hit the next job of this connection.
+            # A late cancellation would hit the next job of this connection.
             if self._cancelling is not None:
                 with trio.CancelScope(shield=True):
                     await self._cancelling.wait()
@@ -147,16 +199,16 @@ class Lane:
             job.result = None
 
     def _write(self, job: Job[T], concurrent: bool) -> T:
-        lock = "" if concurrent else f"SELECT pg_advisory_xact_lock({_ONE_AT_A_TIME}, hashtext(current_schema())); "
         with self._failures():
             session = self._connected()
             with self._rolled_back():
-                # Several statements in one message: one round trip.
-                cursor = session.raw.execute(f"BEGIN; {lock}SELECT pg_current_xact_id()::text", prepare=False)
-                while cursor.nextset():
-                    pass
-                (transaction,) = cursor.fetchone() or ("",)
-                value = job.function(session)
+                with session.pipelined():
+                    session.execute("BEGIN")
+                    if not concurrent:
+                        session.execute(_LOCK)
+                    number = session.execute("SELECT pg_current_xact_id()::text")
+                    value = job.function(session)
+                    (transaction,) = number.fetchone()
                 if job.abandoned:
                     raise _Abandoned
         with self._failures():
@@ -173,28 +225,34 @@ class Lane:
             self._look_up(transaction, exc)
             return
         if tag != "COMMIT":
-            # PostgreSQL answers the COMMIT of a failed transaction with `ROLLBACK`, and raises nothing.
+            # PostgreSQL responds to the COMMIT of a failed transaction with `ROLLBACK`, and raises nothing.
             raise TryAgain(StoreBusy(f"{self._source}: the server has rolled the transaction back", path=self._source))
 
     def _look(self, job: Job[T]) -> T:
         with self._failures():
             session = self._connected()
-            with self._rolled_back():
-                session.raw.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", prepare=False)
+            with self._rolled_back(), session.pipelined():
+                session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 value = job.function(session)
-                session.raw.execute("ROLLBACK", prepare=False)
+                # After a ROLLBACK psycopg would prepare every statement again.
+                session.execute("COMMIT")
             return value
 
     @contextmanager
     def _rolled_back(self) -> Iterator[None]:
         try:
             yield
+        except psycopg.Error:
+            self._undo()
+            # psycopg takes statements for prepared that the server has skipped after the error.
+            self._stale = True
+            raise
         except BaseException:
             self._undo()
             raise
 
     def _undo(self) -> None:
-        """Roll back, or close the connection where that fails."""
+        """Roll back, or close the connection when that fails."""
         session = self._session
         if session is None:
             return
@@ -205,7 +263,7 @@ class Lane:
             self.disconnect()
 
     def _look_up(self, transaction: str, exc: psycopg.Error) -> None:
-        """Find out whether *transaction*, with a COMMIT that was not answered, is committed.
+        """Find out whether *transaction*, whose COMMIT got no response, is committed.
 
         Raises:
           TryAgain: it is not, or, with `unknown`, that cannot be found out.
@@ -215,7 +273,7 @@ class Lane:
         deadline = time.monotonic() + max(self._lock_wait, FIRST_WAIT)
         while True:
             state = self._state_of(transaction)
-            # A server that crashed may give the number of a transaction that it lost to another one.
+            # A server that crashed may reuse the number of a transaction that it lost.
             if state == "committed" and self._life == life:
                 return
             if state == "aborted":
@@ -237,25 +295,26 @@ class Lane:
         except (TryAgain, psycopg.Error):
             return "in progress"
         except StoreError as error:
-            # Numbers beyond the newest one were lost in a crash.
+            # Numbers above the newest one were lost in a crash.
             if isinstance(error.__cause__, psycopg.errors.InvalidParameterValue):
                 return "aborted"
             raise
         return None if row is None else row[0]
 
     def _connected(self) -> _Session:
-        """The connection, outside of any transaction."""
+        """Return the connection, outside of any transaction."""
         self._undo()
-        if self._session is not None and (self._session.raw.closed or self._session.raw.broken):
+        if self._session is not None and (self._stale or self._session.raw.closed or self._session.raw.broken):
             self.disconnect()
         if self._session is None:
+            self._stale = False
             self._session = _Session(connect(self._address, lock_wait=self._lock_wait))
             row = self._session.raw.execute(_LIFE, prepare=False).fetchone()
             self._life = "" if row is None else str(row[0])
         return self._session
 
     def disconnect(self) -> None:
-        """Close the connection; the next job makes a new one."""
+        """Close the connection; the next job opens a new one."""
         session, self._session = self._session, None
         if session is not None:
             with suppress(psycopg.Error):
@@ -263,7 +322,7 @@ class Lane:
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
-        """Give failures of the database our names; violated constraints are the caller's."""
+        """Convert failures of the database to this package's errors; violated constraints are the caller's."""
         try:
             yield
         except psycopg.Error as exc:
@@ -273,7 +332,7 @@ class Lane:
             if raised is exc:
                 raise
             if self._session is None:
-                # An address that cannot be read is quoted in the message, with its password.
+                # The message quotes an address that cannot be parsed, with its password.
                 raise raised from None
             raise raised from exc
         except UnicodeEncodeError as exc:
@@ -285,7 +344,8 @@ class Lane:
         source, state = self._source, exc.sqlstate or ""
         if isinstance(exc, psycopg.errors.ReadOnlySqlTransaction):
             return StoreReadOnly(f"{source}: cannot be written", path=source)
-        if state in {"40001", "40P01", "55P03"}:  # serialization failure, deadlock, lock not available
+        # Serialization failure, deadlock, lock not available; a statement that psycopg only takes for prepared.
+        if state in {"40001", "40P01", "55P03", "26000"}:
             return TryAgain(StoreBusy(f"{source}: other transactions keep rows locked", path=source))
         if not state and isinstance(exc, psycopg.DataError | psycopg.ProgrammingError):  # found by psycopg: a NUL
             said = str(exc).replace(self._address, source)
@@ -320,7 +380,7 @@ class _Abandoned(Exception):
 
 def connect(address: str, *, lock_wait: float) -> psycopg.Connection[Any]:
     """Connect, in a thread, with bounds on every wait of the server."""
-    # Zero would be no bound.
+    # Zero would mean no bound.
     locks = max(1, math.ceil(lock_wait * 1000))
     raw: psycopg.Connection[Any] = psycopg.connect(
         address,
@@ -346,7 +406,7 @@ def connect(address: str, *, lock_wait: float) -> psycopg.Connection[Any]:
 
 
 def _cancel_statement(raw: psycopg.Connection[Any]) -> None:
-    """Cancel what the server does for *raw*; when it does not answer, end the connection."""
+    """Cancel the running statement of *raw* on the server; end the connection when the server does not respond."""
     try:
         raw.cancel_safe(timeout=_CANCEL)
     except psycopg.Error:
