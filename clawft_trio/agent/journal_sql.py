@@ -151,7 +151,7 @@ def is_left_to_others(connection: Connection, session: str, name: str, owner: st
 
 def notify_store(connection: Connection, topic: str, payload: str) -> None:
     """Notify the listeners of *topic* when the transaction commits."""
-    connection.execute("SELECT notify_listeners(?)", (f"{topic}\n{payload}",)).fetchone()
+    connection.execute("SELECT notify_listeners(?)", (f"{topic}\n{payload}",))
 
 
 def forget_old(connection: Connection) -> None:

@@ -45,6 +45,9 @@ class Cursor(Protocol):
 class Connection(Protocol):
     """A connection inside a transaction. Parameters are written `?` on both engines.
 
+    PostgreSQL is sent statements without waiting for the results of earlier ones: an error is raised where the next
+    result is looked at, or when the function has returned. Nothing of the transaction is written then.
+
     Two functions exist on both engines: `now_seconds()` is the database's clock in seconds since 1970, and
     `notify_listeners(text)` sends a topic, a line feed and a payload to every listener when the transaction commits.
     """

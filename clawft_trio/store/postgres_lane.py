@@ -37,8 +37,8 @@ FIRST_WAIT = 0.05
 """Seconds until the next attempt to reach a server that is away; they double."""
 
 _ONE_AT_A_TIME = 0x436C6177
-"""The advisory lock of transactions that are not `concurrent`."""
-
+_LOCK = f"SELECT pg_advisory_xact_lock({_ONE_AT_A_TIME}, hashtext(current_schema()))"
+"""Takes the advisory lock of transactions that are not `concurrent`."""
 
 _LIFE = "SELECT stats_reset::text FROM pg_stat_bgwriter"
 """Changes with each crash of the server, of one of its processes, and with each failover; a clean restart keeps it."""
@@ -68,20 +68,70 @@ class _Numbers(NumericLoader):
 
 
 class _Session:
-    """A psycopg connection with the interface of `Connection`."""
+    """A psycopg connection with the interface of `Connection`.
+
+    Statements are sent in pipeline mode: a result is waited for where it is looked at, so that statements whose results
+    are not needed cost no round trip of their own. What fails raises at the next result, or at the pipeline's end.
+    """
 
     def __init__(self, raw: psycopg.Connection[Any]) -> None:
         self.raw = raw
+        #: how often all results until then were awaited
+        self.syncs: int = 0
+        self._pipeline: psycopg.Pipeline | None = None
+
+    @contextmanager
+    def pipelined(self) -> Iterator[None]:
+        """Send the block's statements in pipeline mode; all of them have ended after it."""
+        with self.raw.pipeline() as self._pipeline:
+            yield
+
+    def wait(self) -> None:
+        """Wait for the results of all statements so far."""
+        assert self._pipeline is not None
+        self._pipeline.sync()
+        self.syncs += 1
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Cursor:
         """Run one statement."""
-        return self.raw.execute(statement_for_postgres(sql), parameters, prepare=True)
+        return _Result(self, self.raw.execute(statement_for_postgres(sql), parameters, prepare=True))
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]], /) -> Cursor:
         """Run one statement once per row of parameters."""
         cursor = self.raw.cursor()
         cursor.executemany(statement_for_postgres(sql), rows)
-        return cursor
+        return _Result(self, cursor)
+
+
+class _Result:
+    """The result of a statement that was sent; waits for it when it is looked at."""
+
+    def __init__(self, session: _Session, cursor: psycopg.Cursor[Any]) -> None:
+        self._session = session
+        self._cursor = cursor
+        self._sent_after = session.syncs
+
+    def _arrived(self) -> psycopg.Cursor[Any]:
+        if self._session.syncs == self._sent_after:
+            self._session.wait()
+        return self._cursor
+
+    @property
+    def rowcount(self) -> int:
+        return self._arrived().rowcount
+
+    @property
+    def description(self) -> Any:
+        return self._arrived().description
+
+    def fetchone(self) -> Any:
+        return self._arrived().fetchone()
+
+    def fetchall(self) -> list[Any]:
+        return self._arrived().fetchall()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._arrived())
 
 
 class Lane:
@@ -92,6 +142,8 @@ class Lane:
         self._source = source
         self._lock_wait = lock_wait
         self._session: _Session | None = None
+        #: whether the next job needs a new connection
+        self._stale = False
         #: the value of `_LIFE` when the connection was made
         self._life = ""
         self._cancelling: trio.Event | None = None
@@ -147,16 +199,16 @@ class Lane:
             job.result = None
 
     def _write(self, job: Job[T], concurrent: bool) -> T:
-        lock = "" if concurrent else f"SELECT pg_advisory_xact_lock({_ONE_AT_A_TIME}, hashtext(current_schema())); "
         with self._failures():
             session = self._connected()
             with self._rolled_back():
-                # Several statements in one message: one round trip.
-                cursor = session.raw.execute(f"BEGIN; {lock}SELECT pg_current_xact_id()::text", prepare=False)
-                while cursor.nextset():
-                    pass
-                (transaction,) = cursor.fetchone() or ("",)
-                value = job.function(session)
+                with session.pipelined():
+                    session.execute("BEGIN")
+                    if not concurrent:
+                        session.execute(_LOCK)
+                    number = session.execute("SELECT pg_current_xact_id()::text")
+                    value = job.function(session)
+                    (transaction,) = number.fetchone()
                 if job.abandoned:
                     raise _Abandoned
         with self._failures():
@@ -179,16 +231,22 @@ class Lane:
     def _look(self, job: Job[T]) -> T:
         with self._failures():
             session = self._connected()
-            with self._rolled_back():
-                session.raw.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", prepare=False)
+            with self._rolled_back(), session.pipelined():
+                session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 value = job.function(session)
-                session.raw.execute("ROLLBACK", prepare=False)
+                # After a ROLLBACK psycopg would prepare every statement again.
+                session.execute("COMMIT")
             return value
 
     @contextmanager
     def _rolled_back(self) -> Iterator[None]:
         try:
             yield
+        except psycopg.Error:
+            self._undo()
+            # psycopg takes statements for prepared that the server has skipped after the error.
+            self._stale = True
+            raise
         except BaseException:
             self._undo()
             raise
@@ -246,9 +304,10 @@ class Lane:
     def _connected(self) -> _Session:
         """The connection, outside of any transaction."""
         self._undo()
-        if self._session is not None and (self._session.raw.closed or self._session.raw.broken):
+        if self._session is not None and (self._stale or self._session.raw.closed or self._session.raw.broken):
             self.disconnect()
         if self._session is None:
+            self._stale = False
             self._session = _Session(connect(self._address, lock_wait=self._lock_wait))
             row = self._session.raw.execute(_LIFE, prepare=False).fetchone()
             self._life = "" if row is None else str(row[0])
@@ -285,7 +344,8 @@ class Lane:
         source, state = self._source, exc.sqlstate or ""
         if isinstance(exc, psycopg.errors.ReadOnlySqlTransaction):
             return StoreReadOnly(f"{source}: cannot be written", path=source)
-        if state in {"40001", "40P01", "55P03"}:  # serialization failure, deadlock, lock not available
+        # Serialization failure, deadlock, lock not available; a statement that psycopg only takes for prepared.
+        if state in {"40001", "40P01", "55P03", "26000"}:
             return TryAgain(StoreBusy(f"{source}: other transactions keep rows locked", path=source))
         if not state and isinstance(exc, psycopg.DataError | psycopg.ProgrammingError):  # found by psycopg: a NUL
             said = str(exc).replace(self._address, source)

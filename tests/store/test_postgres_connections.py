@@ -45,7 +45,7 @@ async def test_a_commit_that_the_server_turns_into_a_rollback_is_no_success(post
     def fail_and_go_on(connection: Connection) -> None:
         add(connection)
         try:
-            connection.execute("SELECT 1 / 0")
+            connection.execute("SELECT 1 / 0").fetchone()
         except psycopg.Error:
             pass
 
@@ -166,3 +166,29 @@ async def test_those_that_queue_for_a_server_that_is_away_fail_together(own_serv
         own_server.start()
         await store.transact(add)
         assert await store.read(count) == 1
+
+
+async def test_an_error_of_a_statement_whose_result_is_not_looked_at_rolls_back(postgres) -> None:
+    def fail_and_go_on(connection: Connection) -> None:
+        add(connection)
+        connection.execute("SELECT 1 / 0")
+        add(connection)
+
+    async with open_store(postgres.schema(), migrations=[NUMBERS]) as store:
+        with pytest.raises(StoreError, match="division by zero"):
+            await store.transact(fail_and_go_on)
+        assert await store.read(count) == 0
+        # On the same lane: statements that the server has skipped are prepared again.
+        await store.transact(add)
+        assert await store.read(count) == 1
+
+
+async def test_reads_leave_prepared_statements_prepared(postgres) -> None:
+    def prepared(connection: Connection) -> list[str]:
+        return [sql for (sql,) in connection.execute("SELECT statement FROM pg_prepared_statements").fetchall()]
+
+    async with open_store(postgres.schema(), migrations=[NUMBERS]) as store:
+        for _ in range(3):
+            await store.transact(add)
+            await store.read(count)
+        assert any("INSERT" in sql for sql in await store.read(prepared))
