@@ -184,6 +184,8 @@ class _Walk(Generic[T]):
     async def run(self) -> T:
         while True:
             while self._waiting:
+                # A walk that has lost a race must not use up what was paid for its targets.
+                await trio.lowlevel.checkpoint_if_cancelled()
                 target = self._waiting.popleft()
                 if not self._may_ask(target):
                     continue

@@ -156,6 +156,7 @@ class _Arm(Generic[T]):
         race = self._race
         try:
             with self.scope:
+                await trio.lowlevel.checkpoint_if_cancelled()
                 result = await attempt(race.call.replaced(emit=self.emit, pulse=self.pulse, asked=self.asked))
                 # An arm with content has already won; an answer without content wins when it is complete.
                 if race.winner is not self:

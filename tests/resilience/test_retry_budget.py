@@ -142,10 +142,16 @@ CANCELLED_AS_IT_BEGINS: dict[str, Any] = {
     "per_second": 0.0, "hedge_after": 1.0, "leaf": "retry hedge", "nested": False, "outer": "hedge",
 }  # fmt: skip
 
+CANCELLED_BEFORE_IT_BEGINS: dict[str, Any] = {
+    "begin": ("slow", "silent", "breaks late"), "steps": [1, 11, 4], "capacity": 1.0, "ratio": 0.0,
+    "per_second": 0.0, "hedge_after": 1.0, "leaf": "retry", "nested": False, "outer": "hedge",
+}  # fmt: skip
+
 
 @settings(deadline=None, max_examples=60)
 @example(**BREAKERS)
 @example(**CANCELLED_AS_IT_BEGINS)
+@example(**CANCELLED_BEFORE_IT_BEGINS)
 @given(
     begin=st.tuples(*[st.sampled_from(["down", *STATES])] * 3),
     steps=st.lists(changes | bursts, min_size=1, max_size=12),
