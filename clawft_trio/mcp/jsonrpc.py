@@ -72,6 +72,8 @@ class Malformed:
     syntax: bool = False
     #: beginning of the line, for a log
     sample: str = ""
+    #: the message with U+FFFD for each half of a surrogate pair, where only those are wrong: a list is read from it
+    repaired: Envelope | None = None
 
 
 JsonRpcMessage: TypeAlias = Envelope | Malformed
@@ -205,10 +207,16 @@ def _read_oddity(line: bytes, exc: Exception) -> list[JsonRpcMessage]:
         return _read_batch(text, exc)
     if len(text) < len(line) and line.startswith(_BOM):
         return parse(text)
-    repaired = _without_lone_surrogates(text)
-    if repaired is not None:
-        return parse(repaired)
-    return [_malformed(str(exc), text, text[-_TAIL:], syntax=_is_syntax(exc))]
+    malformed = _malformed(str(exc), text, text[-_TAIL:], syntax=_is_syntax(exc))
+    return [attrs.evolve(malformed, repaired=_repaired(text))]
+
+
+def _repaired(text: bytes) -> Envelope | None:
+    try:
+        found = _without_lone_surrogates(text)
+        return None if found is None else _decode(found)
+    except (ValueError, RecursionError):
+        return None
 
 
 # Text without a lone surrogate; possessive, so that hostile text costs linear time.

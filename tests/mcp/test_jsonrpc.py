@@ -240,10 +240,12 @@ def test_whatever_is_no_error_object_is_the_text_of_one(raw, code, message):
         (r"\ud83d and \\ud83d", "\ufffd and \\ud83d"),
     ],
 )
-def test_half_an_escaped_pair_of_surrogates_costs_one_character_only(escaped, text):
+def test_half_an_escaped_pair_of_surrogates_is_replaced_in_the_repaired_message(escaped, text):
     [message] = parse(b'{"jsonrpc":"2.0","id":1,"result":{"text":"' + escaped.encode() + b'"}}')
-    assert isinstance(message, Envelope)
-    assert msgspec.json.decode(message.result) == {"text": text}
+    assert isinstance(message, Malformed)
+    assert message.id == 1
+    assert message.repaired is not None
+    assert msgspec.json.decode(message.repaired.result) == {"text": text}
 
 
 @pytest.mark.parametrize(
@@ -255,7 +257,7 @@ def test_half_an_escaped_pair_of_surrogates_costs_one_character_only(escaped, te
         b'{"id":1,"result":"\\ud83d' + b"x" * 2**20 + b'"}',
     ],
 )
-def test_what_is_broken_otherwise_stays_malformed(line):
+def test_what_is_broken_otherwise_is_not_repaired(line):
     [message] = parse(line)
     assert isinstance(message, Malformed)
-    assert message.id == 1
+    assert (message.id, message.repaired) == (1, None)
