@@ -39,6 +39,12 @@ async def test_every_message_of_an_odd_name_has_its_own_reply(place) -> None:
         for number, (chat, id_) in enumerate(ODD):
             message = InboundMessage(channel="ch", sender_id="u", chat_id=chat, id=id_, content=f"text {number}")
             assert await agent.bus.publish_inbound(message)
+        if place is not None:
+            # None has been fetched: all of them wait in the store.
+            query = "SELECT count(*) FROM undelivered"
+            with trio.fail_after(60):
+                while await agent.parts.store.read(lambda c: c.execute(query).fetchone()) != (len(ODD),):
+                    await trio.sleep(0.01)
         replies = agent.bus.outbound("ch")
         found: dict[tuple[str, str | None], str] = {}
         with trio.fail_after(60):
