@@ -24,6 +24,7 @@ IN_README = (
     "bus",
     "tracing",
     "failoverbench",
+    "turn",
     "eager",
     "adaptive",
 )

@@ -141,5 +141,9 @@ BENCH = Bench(
         Case("pydantic-ai", asking(pydantic_ai), role="peer", loop="asyncio", needs="pydantic-ai-slim"),
         Case("openai-agents", asking(openai_agents), role="peer", loop="asyncio", needs="openai-agents"),
     ),
-    goals=(Goal(says="CPU of a turn", of="Agent.ask", to=BARE, at_most=1.5),),
+    goals=(
+        Goal(says="CPU of a turn with two requests and a tool, of bare httpx", of="Agent.ask", to=BARE, at_most=1.5),
+        Goal(says="the same, of openai-agents", of="Agent.ask", to="openai-agents", at_most=1),
+        Goal(says="the same, of pydantic-ai", of="Agent.ask", to="pydantic-ai", at_most=1),
+    ),
 )

@@ -5,11 +5,8 @@ from typing import TYPE_CHECKING
 from clawft_trio.bus.bounded_queue import (
     BoundedQueue as BoundedQueue,
     Overflow as Overflow,
-    QueueStatistics as QueueStatistics,
 )
 from clawft_trio.bus.bus import (
-    BusConfig as BusConfig,
-    BusStatistics as BusStatistics,
     InboundJournal as InboundJournal,
     MessageBus as MessageBus,
     Publisher as Publisher,
@@ -22,8 +19,10 @@ from clawft_trio.bus.channel import (
     deliver as deliver,
     serve_channel as serve_channel,
 )
+from clawft_trio.bus.config import BusConfig as BusConfig
 from clawft_trio.bus.outbox import Delivery as Delivery, Outbox as Outbox
 from clawft_trio.bus.reader import Reader as Reader, SessionReader as SessionReader
+from clawft_trio.bus.statistics import BusStatistics as BusStatistics, QueueStatistics as QueueStatistics
 from clawft_trio.bus.undelivered import (
     MIGRATIONS as MIGRATIONS,
     LeasedUndelivered as LeasedUndelivered,

@@ -18,13 +18,13 @@ from collections.abc import Callable, Hashable
 from itertools import islice
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
-import attrs
 import outcome
 import trio
 from trio.lowlevel import Abort
 
 from clawft_trio.bus.fair_queue import FairQueue, QueueItem
 from clawft_trio.bus.fast_path import BATCH, FastPath
+from clawft_trio.bus.statistics import QueueStatistics
 from clawft_trio.bus.waiting import Consumers, WaitingPublishers
 from clawft_trio.chat import unobserved
 from clawft_trio.errors import BusClosed, BusFull, SelfDeadlock
@@ -36,32 +36,6 @@ Overflow: TypeAlias = Literal["block", "drop_oldest", "drop_newest", "reject"]
 """Policy for a message that does not fit."""
 
 OVERFLOWS: tuple[Overflow, ...] = get_args(Overflow)
-
-
-@attrs.frozen(kw_only=True)
-class QueueStatistics:
-    """Exact counters of a queue: `published == delivered + dropped + depth`."""
-
-    name: str
-    capacity: int
-    #: number of messages in the queue now
-    depth: int
-    #: size of these messages in bytes; 0 without a limit in bytes
-    bytes: int
-    #: the largest `depth` so far
-    high_water: int
-    #: number of messages accepted from publishers
-    published: int
-    #: number of messages handed to consumers
-    delivered: int
-    #: number of messages dropped by the overflow policy, or at the end
-    dropped: int
-    #: number of messages refused with `BusFull`, which their publishers got
-    rejected: int
-    #: number of publishers that wait for room
-    waiting: int
-    #: number of consumers that wait for a message
-    consumers_waiting: int
 
 
 class BoundedQueue(Generic[T]):

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from operator import attrgetter
 from typing import Protocol
 
-import attrs
 import trio
 
-from clawft_trio.bus.bounded_queue import OVERFLOWS, BoundedQueue, Overflow, QueueStatistics
+from clawft_trio.bus.bounded_queue import BoundedQueue
+from clawft_trio.bus.config import BusConfig
 from clawft_trio.bus.outbox import Delivery, Outbox
 from clawft_trio.bus.reader import Reader, SessionReader
+from clawft_trio.bus.statistics import BusStatistics
 from clawft_trio.bus.undelivered import MemoryUndelivered, UndeliveredReplies, is_shared
 from clawft_trio.chat import unobserved
-from clawft_trio.checks import one_of
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import BusClosed
 from clawft_trio.messages import InboundMessage, OutboundMessage
@@ -23,47 +23,6 @@ from clawft_trio.observe import Event, MessageDropped, Observer, fan_out
 
 _WITHDRAWING = 5.0
 """Seconds in which a message that did not enter the queue must be removed from the journal."""
-
-_positive = attrs.validators.ge(1)
-
-
-@attrs.frozen(kw_only=True)
-class BusConfig:
-    """Sizes and overflow policies of the bus."""
-
-    #: largest number of inbound messages in the queue
-    inbound_buffer_size: int = attrs.field(default=1024, validator=_positive)
-    #: largest number of outbound messages in the queue of each channel
-    outbound_buffer_size: int = attrs.field(default=1024, validator=_positive)
-    #: overflow policy for both directions
-    overflow_policy: Overflow = attrs.field(default="block", validator=one_of(*OVERFLOWS))
-    #: overflow policy for inbound messages; None is `overflow_policy`
-    inbound_overflow_policy: Overflow | None = attrs.field(
-        default=None, validator=attrs.validators.optional(one_of(*OVERFLOWS))
-    )
-    #: overflow policy for outbound messages; None is `overflow_policy`
-    outbound_overflow_policy: Overflow | None = attrs.field(
-        default=None, validator=attrs.validators.optional(one_of(*OVERFLOWS))
-    )
-    #: additional limit in bytes; None: no limit
-    inbound_max_bytes: int | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
-    #: additional limit in bytes for each channel; None: no limit
-    outbound_max_bytes: int | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
-    #: seconds that a final reply waits for room in its channel's queue before it is stored
-    delivery_wait: float = attrs.field(default=30.0, validator=attrs.validators.ge(0.0))
-    #: share of a queue's size at which a `BusPressure` event is sent
-    warn_at: float = attrs.field(default=0.8, validator=[attrs.validators.gt(0.0), attrs.validators.le(1.0)])
-
-
-@attrs.frozen(kw_only=True)
-class BusStatistics:
-    """The counters of all queues."""
-
-    inbound: QueueStatistics
-    #: outbound queues by channel
-    outbound: Mapping[str, QueueStatistics]
-    #: number of stored final replies that wait for delivery, by channel
-    undelivered: Mapping[str, int]
 
 
 class InboundJournal(Protocol):

@@ -10,8 +10,9 @@ from itertools import islice
 import attrs
 import trio
 
-from clawft_trio.bus.bounded_queue import BoundedQueue, QueueStatistics
+from clawft_trio.bus.bounded_queue import BoundedQueue
 from clawft_trio.bus.shared_replies import LOAD, SharedReplies
+from clawft_trio.bus.statistics import QueueStatistics
 from clawft_trio.bus.undelivered import UndeliveredReplies, key_of
 from clawft_trio.chat import new_id
 from clawft_trio.errors import BusClosed, BusFull

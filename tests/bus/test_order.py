@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
+import pytest
 import trio
 
-from clawft_trio.bus import BoundedQueue, BusConfig, MemoryUndelivered, MessageBus
+from clawft_trio.agent.open_agent import MIGRATIONS
+from clawft_trio.bus import BoundedQueue, BusConfig, LeasedUndelivered, MemoryUndelivered, MessageBus, SessionReader
 from clawft_trio.bus.undelivered import key_of
+from clawft_trio.errors import StoreBusy
 from clawft_trio.messages import OutboundMessage
+from clawft_trio.observe import MessageDropped, Recorder
+from clawft_trio.store import open_store
+from clawft_trio.store.ownership import Ownership
 
 
 @attrs.frozen
@@ -42,6 +50,23 @@ async def test_a_cancelled_publisher_lets_in_the_next_one_that_fits(autojump_clo
             while got_in != [3]:
                 await trio.sleep(0.01)
     assert [queue.get_nowait().number for _ in range(2)] == [1, 3]
+
+
+async def test_the_oldest_that_may_go_is_dropped_of_a_full_session_or_else_of_all() -> None:
+    dropped = Recorder()
+    queue: BoundedQueue[str] = BoundedQueue(
+        "q",
+        capacity=4,
+        overflow="drop_oldest",
+        precious=str.isupper,
+        session_of=lambda item: item[0].lower(),
+        observer=dropped,
+    )
+    SessionReader(queue, 3)
+    for item in ("A1", "a2", "a3", "a4", "b1", "b2", "B3", "B4"):
+        await queue.put(item)
+    assert [event.message for event in dropped.of(MessageDropped)] == ["a2", "a3", "a4", "b1"]
+    assert queue.clear(None) == ("A1", "b2", "B3", "B4")
 
 
 async def publish_in(scope: trio.CancelScope, publish, item: Item) -> None:
@@ -86,3 +111,23 @@ async def test_a_reply_stands_behind_those_that_were_stored_before_it() -> None:
     assert (await anext(outbox)).content == "1"
     await outbox.put_or_store(reply(3))  # there is room again, and an older one is stored
     assert [(await anext(outbox)).content for _ in range(2)] == ["2", "3"]
+
+
+async def test_a_look_for_replies_of_other_processes_that_fails_is_made_again(tmp_path: Path) -> None:
+    class FailingOnce(LeasedUndelivered):
+        failures = 1
+
+        async def keys(self, channel: str, limit: int) -> tuple[str, ...]:
+            self.failures -= 1
+            if self.failures == 0:
+                raise StoreBusy("locked")
+            return await super().keys(channel, limit)
+
+    async with open_store(tmp_path / "s.db", migrations=MIGRATIONS) as store:
+        await LeasedUndelivered(Ownership(store)).keep(key_of(reply(1)), reply(1))
+        undelivered = FailingOnce(Ownership(store))
+        outbox = MessageBus(undelivered=undelivered).outbound("test")
+        with pytest.raises(StoreBusy):
+            await outbox.take()
+        assert outbox._shared.arrived  # the next look is now, and not when the channel has been idle for a while
+        assert (await outbox.take()).message == reply(1)
