@@ -8,7 +8,7 @@ ends: an idle session costs nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 import trio
@@ -342,18 +342,24 @@ class AgentLoop:
         return stopped + self._refuse_soon(self._queue.take_all(), reason)
 
     def _refuse_soon(self, messages: Sequence[InboundMessage], reason: str) -> int:
-        if messages and not (self.policy.hand_over and self._stopping is not None):
-            self._refuse(messages, reason)
-            if self._nursery is not None:
-                self._nursery.start_soon(self._refusals.reply_to_all)
-        return len(messages)
+        if self.policy.hand_over and self._stopping is not None:
+            return len(messages)
+        refused = self._refuse(messages, reason)
+        if refused and self._nursery is not None:
+            self._nursery.start_soon(self._refusals.reply_to_all)
+        return refused
 
-    def _refuse(self, messages: Iterable[InboundMessage], reason: str) -> None:
+    def _refuse(self, messages: Sequence[InboundMessage], reason: str) -> int:
+        """Prepare replies to *messages*, which were taken out of the queue; return how many have none and no turn."""
+        refused = 0
         for message in messages:
             self._intake.take(message)
             early = self._shared is not None and self._shared.was_answered_early(message)
-            if not early and turn_id_of(message) not in self._running:
+            begun = early or turn_id_of(message) in self._running
+            if not begun and not self._intake.is_duplicate(message):
                 self._refusals.add(message, reason)
+                refused += 1
+        return refused
 
 
 async def serve_sessions(

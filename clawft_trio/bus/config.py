@@ -1,4 +1,4 @@
-"""How much the bus holds, and what happens to what does not fit."""
+"""The configuration of the bus: sizes and overflow policies of its queues."""
 
 from __future__ import annotations
 

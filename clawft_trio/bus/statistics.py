@@ -1,4 +1,4 @@
-"""The counters of the bus and of each of its queues."""
+"""The counters of the bus and of its queues."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The command line: thin, over the public API."""
+"""The command line: a thin layer over the public API."""

@@ -1,4 +1,4 @@
-"""The agent that a command's options describe."""
+"""Opens the agent that a command's options describe."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from clawft_trio.errors import InvalidData, NotConfigured, Problem
 from clawft_trio.llm import OpenAICompatible, provider_named
 from clawft_trio.observe import Event, Noted, Observer, open_recording, redact_secrets
 
-# So many letters without a `_` are a key without a prefix of its issuer, and no name of a variable.
+# This many letters without a `_` are a key without an issuer's prefix, and not the name of a variable.
 _VARIABLE = re.compile(r"(?!\w*[A-Za-z0-9]{24})[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -34,7 +34,7 @@ _OWN_WORK = LoopPolicy(resume=False)
 
 
 async def settings_of(config: Path | None) -> Config:
-    """The configuration in a file; without one, the defaults.
+    """Return the configuration in a file; without a file, the defaults.
 
     Raises:
       ConfigError: it cannot be read or does not fit.
@@ -49,9 +49,9 @@ async def settings_of(config: Path | None) -> Config:
 async def open_chosen(
     chosen: Chosen, *, observers: Sequence[Observer] = (), loop: LoopPolicy = _OWN_WORK, session: str = ""
 ) -> AsyncGenerator[Agent, None]:
-    """Open the agent that *chosen* describes, for the length of the block; print the MCP servers that do not start.
+    """Open the agent that *chosen* describes for the duration of the block; print the MCP servers that do not start.
 
-    With a *session*, there must be a store that could hold it.
+    With a *session*, a store is required.
 
     Raises:
       ClawftError: something is missing or does not fit.
@@ -88,14 +88,14 @@ async def open_chosen(
 
 
 def _note_missing_key(event: Event) -> None:
-    """Print that a target cannot be asked because its key is not set, while others can."""
+    """Print that a target cannot be called because its key is not set, while others can."""
     if isinstance(event, Noted) and event.what == MISSING_KEY:
         details = event.details
         say(sanitize(redact_secrets(f"{details['target']} cannot be asked: {details['error']}; the others are.")))
 
 
 def _turn_policy(chosen: Chosen, config: Config) -> TurnPolicy:
-    """The configuration's limits of a turn, with those of the command line over them."""
+    """Return the configuration's limits of a turn, overridden by those of the command line."""
     policy = turn_policy(config)
     if chosen.max_tokens is not None:
         policy = attrs.evolve(policy, max_tokens=chosen.max_tokens)
@@ -105,17 +105,17 @@ def _turn_policy(chosen: Chosen, config: Config) -> TurnPolicy:
 
 
 def absent_servers(agent: Agent) -> Iterator[str]:
-    """A line for each MCP server that has not started, with the reason."""
+    """Yield a line for each MCP server that has not started, with the reason."""
     for name, exc in agent.parts.toolset.failures.items():
         # The server's own output may contain control characters or a secret.
         yield sanitize(redact_secrets(f"MCP server {name} did not start: {exc}"))
 
 
 async def existing_folder(path: Path) -> Path:
-    """*path*, once it is known to be a folder.
+    """Return *path* if it is a folder.
 
     Raises:
-      NotConfigured: it is none.
+      NotConfigured: it is not a folder.
 
     Cancellation: nothing is kept.
     """
@@ -125,7 +125,7 @@ async def existing_folder(path: Path) -> Path:
 
 
 async def _refuse_existing(record: Path) -> None:
-    """Refuse a file with content: a recording would replace it."""
+    """Refuse a file with content, because a recording would replace it."""
     path = trio.Path(record)
     if await path.is_file() and (await path.stat()).st_size:
         advice = f"name a new file (clawft-trio timeline {record} draws it, if it is a recording)"
@@ -133,10 +133,10 @@ async def _refuse_existing(record: Path) -> None:
 
 
 def targets_of(chosen: Chosen, config: Config) -> tuple[tuple[str, ...], Callable[[str], Provider]]:
-    """The targets, and how their providers are made.
+    """Return the targets, and the function that creates their providers.
 
     Raises:
-      NotConfigured: no model is named anywhere, or the variable that should hold the key does not.
+      NotConfigured: no model is named anywhere, or the variable for the key is not set.
     """
     key = _key(chosen.api_key_env)
     if chosen.base_url is not None:
@@ -158,5 +158,5 @@ def _key(variable: str | None) -> str | None:
         return key
     if _VARIABLE.fullmatch(variable) and redact_secrets(variable) == variable:
         raise NotConfigured(f"no key: {variable} is not set, or empty")
-    # A key given in place of its variable must not end up in a log.
+    # A key given in place of its variable must not get into a log.
     raise NotConfigured("no key: --api-key-env takes the name of a variable, and that is no variable's name")

@@ -25,18 +25,18 @@ from clawft_trio.observe import Event
 class Ask:
     """The options of `ask`."""
 
-    #: `-` stands for standard input; to any other question a pipe or file on standard input is added
+    #: `-` means standard input; to any other question the input of a pipe or file is added
     question: str
     chosen: Chosen = Chosen()
     as_json: bool = False
-    #: print text as it arrives, outside a terminal, too
+    #: print text as it arrives even without a terminal
     stream: bool = False
-    #: the session to continue; empty: a conversation of its own
+    #: session to continue; empty: a new conversation
     session: str = ""
 
 
 async def ask(wanted: Ask) -> None:
-    """Ask once; print the answer as it arrives, without a terminal when it is whole, or one JSON object.
+    """Ask once; print the answer as it arrives, without a terminal when it is complete, or as one JSON object.
 
     Raises:
       ClawftError: there is no answer, or something is missing. With `--json` the object describes it, too.
@@ -87,7 +87,7 @@ async def _ask_piped(wanted: Ask, agent: Agent, question: str, session: str | No
         reply = await agent.ask(question, session=session, on_event=printed)
         printed.end()
         return reply
-    # A reader of a pipe cannot take text back: it gets the answer when it is final.
+    # Text in a pipe cannot be retracted, so the answer is printed when it is final.
     reply = await agent.ask(question, session=session)
     if not wanted.as_json:
         write_answer(f"{reply.text}\n")
@@ -95,7 +95,7 @@ async def _ask_piped(wanted: Ask, agent: Agent, question: str, session: str | No
 
 
 async def _whole_question(words: str) -> str:
-    """The question with what is piped in; `-` is all of standard input."""
+    """Return the question with piped input added; `-` is all of standard input."""
     if words == "-":
         return await read_all()
     if not is_piped():
@@ -105,7 +105,7 @@ async def _whole_question(words: str) -> str:
 
 
 class _StreamedText:
-    """Writes text to a pipe as it arrives. Text that is taken back stays there: stderr marks the place."""
+    """Writes text to a pipe as it arrives. Retracted text stays there; stderr marks the place."""
 
     def __init__(self) -> None:
         self._open_line = False
@@ -123,14 +123,14 @@ class _StreamedText:
             self.end()
 
     def end(self) -> None:
-        """End the line, if one is begun."""
+        """End the line, if one has begun."""
         if self._open_line:
             write_answer("\n")
             self._open_line = False
 
 
 def as_json(reply: Reply) -> dict[str, object]:
-    """The object that `--json` prints for a reply."""
+    """Return the object that `--json` prints for a reply."""
     usage = reply.usage
     return {
         "text": reply.text,
@@ -148,7 +148,7 @@ def as_json(reply: Reply) -> dict[str, object]:
 
 
 def error_as_json(exc: Exception) -> dict[str, object]:
-    """The object that `--json` prints when there is no reply."""
+    """Return the object that `--json` prints when there is no reply."""
     records = exc.attempts if isinstance(exc, ClawftError) else ()
     return {"type": type(exc).__name__, "message": str(exc), "attempts": [_attempt(record) for record in records]}
 

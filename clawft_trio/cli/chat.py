@@ -1,8 +1,8 @@
 """`clawft-trio chat`: a conversation, on a terminal or through a pipe.
 
-On a terminal the answer is drawn as it comes, Ctrl-C stops it and not the program, and `/help` lists what else may be
-typed. Through a pipe each line is a message, and each answer is printed when it is whole, so that nothing has to be
-taken back; what cannot be answered is reported on stderr, and the exit code is 1.
+On a terminal the answer is drawn as it arrives, Ctrl-C stops the answer and not the program, and `/help` lists further
+commands. Through a pipe each line is a message, and each answer is printed when it is complete, so that nothing has to
+be retracted; messages without an answer are reported on stderr, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from clawft_trio.observe import TaskClock
 
 @attrs.frozen(kw_only=True)
 class Chat:
-    """What was asked for on the command line."""
+    """The options of `chat`."""
 
     chosen: Chosen = Chosen()
     #: the session to go on with; empty begins one
@@ -34,13 +34,13 @@ class Chat:
 
 
 async def chat(wanted: Chat) -> bool:
-    """Talk until there is nothing more to read; whether everything was answered.
+    """Run the conversation until the input ends; return whether every message got an answer.
 
     Raises:
-      NotConfigured: a session is named and there is no store that could hold it.
+      NotConfigured: a session is named without a store.
       ClawftError: the agent cannot be opened.
 
-    Cancellation: the answer under way is cancelled; everything is closed, and the conversation is in the store.
+    Cancellation: the running answer is cancelled; everything is closed, and the conversation is in the store.
     """
     check_session(wanted.session, wanted.chosen)
     console = SafeConsole()
@@ -66,7 +66,7 @@ async def chat(wanted: Chat) -> bool:
 
 
 class _Talk:
-    """Reads lines until there are no more, and has each answered or obeyed."""
+    """Reads lines until the input ends, and answers or executes each."""
 
     def __init__(self, conversation: Conversation, interrupts: Interrupts, *, prompts: bool) -> None:
         self._conversation = conversation
@@ -89,7 +89,7 @@ class _Talk:
         self._hint(f"Session {self._conversation.name}{so_far}. /help lists the commands; Ctrl-D leaves.")
 
     async def _done(self, message: str) -> bool:
-        """Answer or obey; False when it was the last."""
+        """Answer or execute *message*; return False when it was the last."""
         await trio.lowlevel.checkpoint()
         if message.startswith("/") and not message.startswith("//") and not await self._starts_skill(message):
             return await self._obeyed(message)
@@ -100,7 +100,7 @@ class _Talk:
         return True
 
     async def _starts_skill(self, message: str) -> bool:
-        """Whether *message* starts a skill: a skill goes before a command of the chat with the same name."""
+        """Return whether *message* starts a skill: a skill has precedence over a chat command with the same name."""
         context = self._conversation.agent.parts.turns.context
         return context is not None and await context.starts_skill(message)
 
@@ -116,7 +116,7 @@ class _Talk:
         return True
 
     async def _next_message(self) -> str | None:
-        """The next message, of one line or more; None when there are no more, or two Ctrl-C say so."""
+        """Return the next message, of one line or more; None at the end of the input, or after two Ctrl-C."""
         message = None
         for _ in range(2):
             with self._interrupts.ending() as stop:
@@ -139,7 +139,7 @@ class _Talk:
             self._conversation.console.print(prompt, end="", style="bold cyan")
         line = await self._lines.next_line()
         if line is None and self._prompts:
-            # Ctrl-D leaves the cursor behind the prompt.
+            # Ctrl-D leaves the cursor after the prompt.
             self._conversation.console.print()
         return line
 

@@ -1,4 +1,4 @@
-"""Whether a provider can be reached, takes the key, and has the models that are named."""
+"""Checks whether a provider is reachable, accepts the key, and has the named models."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from clawft_trio.target import split_name
 
 
 def models_of(chosen: Chosen, config: Config) -> tuple[str, ...]:
-    """Every `provider/model` that the options and the configuration name, each once."""
+    """Return every `provider/model` that the options and the configuration name, each once."""
     if chosen.base_url is not None:
         return tuple(map(chosen.target, chosen.models))
     routing = config.routing
@@ -47,7 +47,7 @@ def models_of(chosen: Chosen, config: Config) -> tuple[str, ...]:
 
 
 def providers_of(chosen: Chosen, config: Config) -> tuple[str, ...]:
-    """The providers to look at: those that are named, else those with a key set."""
+    """Return the providers to check: those that are named, else those with a key set."""
     if chosen.base_url is not None:
         return (SERVER,)
     named = dict.fromkeys([*(split_name(model)[0] for model in models_of(chosen, config)), *config.providers])
@@ -57,7 +57,7 @@ def providers_of(chosen: Chosen, config: Config) -> tuple[str, ...]:
 
 
 async def check_provider(name: str, chosen: Chosen, config: Config, *, probe: bool = False) -> CheckResult:
-    """Ask the provider *name* for its list of models, which costs nothing; with *probe* ask each model for one token.
+    """Request the model list of the provider *name*, which is free; with *probe* request one token from each model.
 
     Cancellation: the connection is closed.
     """
@@ -86,12 +86,12 @@ async def check_provider(name: str, chosen: Chosen, config: Config, *, probe: bo
 
 
 def _made(name: str, chosen: Chosen, config: Config, *, base_url: str | None = None) -> HttpProvider:
-    """The provider *name*, at *base_url* instead of its own address if one is given."""
+    """Return the provider *name*, at *base_url* instead of its own URL if one is given."""
     if base_url is not None:
         own = attrs.evolve(config.providers.get(name, ProviderConfig()), api_base=base_url)
         config = attrs.evolve(config, providers={**config.providers, name: own})
         chosen = chosen if chosen.base_url is None else attrs.evolve(chosen, base_url=base_url)
-    # Every model has the same list: any name will do here.
+    # Every model has the same list, so any name is sufficient here.
     _, make = targets_of(attrs.evolve(chosen, models=chosen.models or (f"{name}/any",)), config)
     provider = make(name)
     assert isinstance(provider, HttpProvider)
@@ -99,7 +99,7 @@ def _made(name: str, chosen: Chosen, config: Config, *, base_url: str | None = N
 
 
 async def _elsewhere(exc: ProviderError, provider: HttpProvider, chosen: Chosen, config: Config) -> CheckResult:
-    """The finding for an address without an API: where near it there is one, else that there is no model server."""
+    """Return the finding for a URL without an API: a nearby URL with one, else that there is no model server."""
     name = provider.name
     for url in neighbours(provider.base_url):
         neighbour = _made(name, chosen, config, base_url=url)
@@ -128,11 +128,11 @@ async def _elsewhere(exc: ProviderError, provider: HttpProvider, chosen: Chosen,
 
 
 _PATHS = ("/chat/completions", "/completions", "/responses", "/messages", "/models")
-"""Paths that are added to a base URL, and are often given as a part of it."""
+"""Paths that are appended to a base URL, and are often given as a part of it."""
 
 
 def neighbours(url: str) -> tuple[str, ...]:
-    """Base URLs near *url* where its API may be: without the path of a request, with and without `/v1`."""
+    """Return base URLs near *url* where its API may be: without the path of a request, with and without `/v1`."""
     base = url.rstrip("/")
     for path in _PATHS:
         base = base.removesuffix(path)
@@ -142,7 +142,7 @@ def neighbours(url: str) -> tuple[str, ...]:
 
 
 async def _probed(found: CheckResult, provider: HttpProvider, models: Iterable[str]) -> CheckResult:
-    """*found* after each of *models* was asked for one token."""
+    """Return *found*, updated after one token was requested from each of *models*."""
     failed: list[str] = []
     answered: list[str] = []
     for model in models:
@@ -156,7 +156,7 @@ async def _probed(found: CheckResult, provider: HttpProvider, models: Iterable[s
     if failed:
         advice = "Is the name right, and does the key allow that model?"
         return attrs.evolve(found, outcome="problem", message="; ".join([found.message, *failed]), advice=advice)
-    # It answers: that it has no list is no reason to warn.
+    # The model answers, so a missing list is no reason to warn.
     outcome: CheckOutcome = "ok" if "does not look like" in found.message else found.outcome
     return attrs.evolve(found, outcome=outcome, message=f"{found.message}; {', '.join(answered)} answered")
 
@@ -166,7 +166,7 @@ def _message(exc: ClawftError) -> str:
 
 
 def _place(name: str, chosen: Chosen, config: Config) -> str:
-    """Where the address of *name* is given."""
+    """Return where the URL of *name* is set."""
     if chosen.base_url is not None:
         return "--base-url"
     own, known = config.providers.get(name, ProviderConfig()), KNOWN.get(name)
@@ -175,7 +175,7 @@ def _place(name: str, chosen: Chosen, config: Config) -> str:
 
 
 def _url_origin(name: str, chosen: Chosen, config: Config) -> str:
-    """The address of *name* and the variable that gives it; empty when no variable does."""
+    """Return the URL of *name* and the variable that sets it; empty when no variable does."""
     known = KNOWN.get(name)
     if chosen.base_url is not None or known is None or config.providers.get(name, ProviderConfig()).api_base:
         return ""
@@ -195,14 +195,14 @@ def _listed(name: str, named: Iterable[str], listed: tuple[str, ...], key: str) 
 
 
 def _absent(models: Iterable[str], listed: tuple[str, ...]) -> Iterator[str]:
-    """Models that are not on the list; a dated version of one is (`claude-x` and `claude-x-20260101`)."""
+    """Yield models that are not on the list; a dated version counts (`claude-x` and `claude-x-20260101`)."""
     for model in models:
         if not any(one == model or one.startswith((f"{model}-", f"{model}:")) for one in listed):
             yield model
 
 
 def key_origin(name: str, chosen: Chosen, config: Config) -> str:
-    """Where the key of *name* comes from, in words; never the key."""
+    """Return the origin of the key of *name* in words; never the key."""
     if chosen.api_key_env is not None:
         return f"key from {chosen.api_key_env}"
     own = ProviderConfig() if chosen.base_url is not None else config.providers.get(name, ProviderConfig())
@@ -227,7 +227,7 @@ def _missing(name: str) -> str:
 
 
 def _bad_address(name: str, chosen: Chosen, config: Config) -> str:
-    """What to do about the address of *name*; empty when there is nothing wrong with it."""
+    """Return advice about the URL of *name*; empty when nothing is wrong with it."""
     own = config.providers.get(name, ProviderConfig()).api_base
     try:
         OpenAICompatible(name, base_url=chosen.base_url or own or "http://localhost")

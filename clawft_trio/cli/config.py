@@ -1,4 +1,4 @@
-"""`clawft-trio config`: begin a configuration, see what one comes down to, and let an editor help with it."""
+"""`clawft-trio config`: creates a configuration, prints the effective one, and its schema for editors."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ from clawft_trio.llm.catalog import url_variable
 from clawft_trio.observe import redact_secrets
 from clawft_trio.target import split_name
 
-# What to begin with at each provider: small, cheap and current.
+# First models per provider: small, cheap and current.
 _FIRST = {"openai": "openai/gpt-5-mini", "anthropic": "anthropic/claude-haiku-4-5"}
 _NO_KEY = "ollama/llama3.2"
 
 
 @attrs.frozen(kw_only=True)
 class Init:
-    """What to begin with."""
+    """The options of `config init`."""
 
     path: Path
-    #: `provider/model`, the first choice first; none given: of providers with a key set
+    #: `provider/model`, in order of preference; empty: of providers with a key set
     models: tuple[str, ...] = ()
     workspace: Path | None = None
-    #: write over what is there
+    #: overwrite an existing file
     force: bool = False
 
 
 async def init(wanted: Init) -> None:
-    """Write a minimal configuration that fits, and say what comes next.
+    """Write a minimal valid configuration, and print the next steps.
 
     Raises:
-      NotConfigured: the file is there already.
-      ConfigError: a model is of no known provider.
+      NotConfigured: the file already exists.
+      ConfigError: a model's provider is unknown.
       OSError: it cannot be written.
 
-    Cancellation: the file is whole, or as it was.
+    Cancellation: the file is complete, or unchanged.
     """
     models = wanted.models or _models_at_hand()
     text = _pretty(_beginning(models, wanted.workspace))
@@ -76,7 +76,7 @@ def _beginning(models: Sequence[str], workspace: Path | None) -> dict[str, Any]:
 
 
 def _keys(models: Sequence[str]) -> dict[str, str]:
-    """The usual variable of each provider that needs a key."""
+    """Return the usual key variable of each provider that needs a key."""
     names = dict.fromkeys(split_name(model)[0] for model in models)
     return {name: KNOWN[name].key_variables[0] for name in names if name in KNOWN and not KNOWN[name].local}
 
@@ -88,7 +88,7 @@ def _variables(models: Sequence[str]) -> list[str]:
 def _write(path: Path, text: str, force: bool) -> None:
     flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
     try:
-        # Readable by its user only, because it may hold a key later.
+        # Readable only by its user, because it may contain a key later.
         file = os.open(path, flags, 0o600)
     except FileExistsError:
         raise NotConfigured(f"{path} is there already: --force writes over it") from None
@@ -97,7 +97,7 @@ def _write(path: Path, text: str, force: bool) -> None:
 
 
 async def show(config: Path | None, *, as_json: bool = False) -> None:
-    """Print every setting with where it is from; what is secret is not shown.
+    """Print every setting with its origin; secrets are masked.
 
     Raises:
       ConfigError: the file cannot be read, or does not fit.
@@ -115,7 +115,7 @@ async def show(config: Path | None, *, as_json: bool = False) -> None:
 
 
 def _addresses(settings: Sequence[Setting]) -> list[Setting]:
-    """The addresses of providers that the environment gives, where the file gives none."""
+    """Return the URLs of providers that the environment sets, where the file sets none."""
     given = {setting.path for setting in settings if setting.value is not None}
     found: list[Setting] = []
     for name, known in KNOWN.items():

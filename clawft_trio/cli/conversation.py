@@ -1,4 +1,4 @@
-"""One conversation with an agent: its session, who is asked, and what was shown of each answer."""
+"""One conversation with an agent: its session, its model, and the text that was shown of each answer."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from clawft_trio.nursery import cleanup_scope
 from clawft_trio.observe import TaskClock
 
 _GRACE = 5.0
-"""Seconds that writing down a stopped answer may take."""
+"""Seconds that storing a stopped answer may take."""
 
 
 def new_name() -> str:
-    """A name for a session that has none: when it began."""
+    """Return a name for a session without one: the time when it began."""
     return datetime.now(UTC).strftime("chat-%Y%m%d-%H%M%S")
 
 
 class Conversation:
-    """Asks, shows and remembers.
+    """Sends questions to the agent, shows the answers and stores them.
 
     Args:
-      agent: who is asked.
-      chosen: how the agent was chosen.
+      agent: the agent.
+      chosen: the options that selected the agent.
       name: the session's name, without the channel.
-      transcript: shows an answer while it comes; None prints it when it is whole.
-      console: where everything else goes.
-      interrupts: what Ctrl-C ends.
-      clock: knows since when the tasks of the program wait.
+      transcript: shows an answer while it arrives; None prints it when it is complete.
+      console: prints everything else.
+      interrupts: determines what Ctrl-C cancels.
+      clock: provides the times since when tasks wait.
     """
 
     def __init__(
@@ -61,9 +61,9 @@ class Conversation:
         self.name = name
         self.console = console
         self.clock = clock
-        #: `provider/model`; empty leaves it to the router
+        #: `provider/model`; empty lets the router choose
         self.model = ""
-        #: questions that got no answer
+        #: number of questions without an answer
         self.unanswered: int = 0
         self._transcript = transcript
         self._interrupts = interrupts
@@ -71,11 +71,11 @@ class Conversation:
 
     @property
     def session(self) -> str:
-        """The name in the store."""
+        """Name of the session in the store."""
         return f"{LOCAL_CHANNEL}:{self.name}"
 
     async def ask(self, words: str) -> None:
-        """Ask, and show the answer; an error is shown, and the conversation goes on.
+        """Ask, and show the answer; an error is shown, and the conversation continues.
 
         Cancellation: models and tools are cancelled and waited for; what was done is in the session.
         """
@@ -104,9 +104,9 @@ class Conversation:
             raise
 
     async def _keep(self, shown: str) -> None:
-        """What a person has read of an answer is a part of the conversation, whole or not."""
+        """Store the part of an answer that was shown: it belongs to the conversation, complete or not."""
         spoken = [message.text for message in await self.messages() if message.role == "assistant"]
-        # Stopped while tools ran, the turn has written it down already.
+        # When it was stopped while tools ran, the turn has already stored it.
         if shown and spoken[-1:] != [shown]:
             await self._history.append(self.session, [Message.assistant(shown)])
 
@@ -115,21 +115,21 @@ class Conversation:
         return Sessions(self.agent.parts.store)
 
     async def messages(self) -> Sequence[Message]:
-        """All messages of the conversation.
+        """Return all messages of the conversation.
 
         Cancellation: safe.
         """
         return await self._history.history(self.session)
 
     async def sessions(self) -> Sequence[SessionSummary]:
-        """Every conversation of the store, the latest first.
+        """Return every conversation in the store, the latest first.
 
         Cancellation: safe.
         """
         return await self._history.summaries()
 
     async def spent(self) -> Sequence[Spending]:
-        """What was spent since this began, by target, dearest first.
+        """Return the spending since this conversation began, by target, highest first.
 
         Cancellation: safe.
         """
@@ -137,7 +137,7 @@ class Conversation:
 
 
 class _Seen:
-    """What stands on the screen of the round that runs."""
+    """The text on the screen of the running round."""
 
     def __init__(self, transcript: Transcript) -> None:
         self._transcript = transcript

@@ -1,4 +1,4 @@
-"""`clawft-trio costs`: who spent what."""
+"""`clawft-trio costs`: spending by sender, model and other groups."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from clawft_trio.store import open_store
 from clawft_trio.store.address import is_address
 
 _INPUT = ("cached_tokens", "cache_write_tokens", "plain_tokens")
-"""The parts of the input tokens: read from prompt caches, written to them, and the rest. At the end, because programs
-read the columns by their places."""
+"""The parts of the input tokens: read from prompt caches, written to them, and the rest. The last columns, because
+programs read columns by position."""
 
 _NUMBERS = ("attempts", "input_tokens", "output_tokens", "cost", "certainty", "unpriced", *_INPUT)
 
@@ -36,30 +36,30 @@ _COUNTS = ("attempts", "input_tokens", "output_tokens", "unpriced", *_INPUT)
 
 @attrs.frozen(kw_only=True)
 class Costs:
-    """What to ask the ledger."""
+    """The options of `costs`."""
 
     store: str
     by: tuple[str, ...] = ("sender", "target")
     sender: str | None = None
-    #: days back from now; None is everything
+    #: number of days back from now; None is all
     days: int | None = None
     form: Format = "table"
-    #: a config.json with prices, for the reasons why something has none
+    #: a config.json with prices, to explain missing prices
     config: Path | None = None
 
 
 async def show_costs(wanted: Costs) -> None:
-    """Print what was spent, dearest first.
+    """Print the spending, highest first.
 
     Raises:
       NotConfigured: there is no such file.
-      InvalidData: there is nothing to group by of that name, or the configuration does not fit.
+      InvalidData: a group is unknown, or the configuration does not fit.
       StoreError: the ledger cannot be read.
 
     Cancellation: nothing is changed.
     """
     groups = _groups(wanted.by)
-    # Before anything is read: a file that was named is wrong now, and not only when something is unpriced.
+    # Read first, so that a wrong file is an error even when nothing lacks a price.
     config = None if wanted.config is None else await settings_of(wanted.config)
     if not is_address(wanted.store) and not await trio.Path(wanted.store).exists():
         raise NotConfigured(f"no ledger: {wanted.store} is not there")
@@ -75,7 +75,7 @@ async def show_costs(wanted: Costs) -> None:
 
 
 async def _explain(targets: Sequence[str], config: Config) -> None:
-    """Say on stderr why attempts at *targets* have no price."""
+    """Print on stderr why attempts at *targets* have no price."""
     reasons = await unpriced_models(config, [target for target in targets if "/" in target])
     for target in targets:
         why = reasons.get(target, "it has a price now, and had none when it was asked, or its usage was not reported")
@@ -94,7 +94,7 @@ def _row(groups: Sequence[str], spent: Spending) -> dict[str, str]:
     return {name: spent.group[name] for name in groups} | {name: str(getattr(spent, name)) for name in _NUMBERS}
 
 
-# Short, so that a table fits a terminal of 80 columns. Input tokens are shown by what is paid for them.
+# Short, so that a table fits a terminal of 80 columns. Input tokens are shown by their price.
 _HEADINGS = {
     "attempts": "attempts",
     "plain_tokens": "plain",
@@ -130,6 +130,6 @@ def _csv(groups: Sequence[str], found: Sequence[Spending]) -> None:
 
 
 def _json(groups: Sequence[str], found: Sequence[Spending]) -> None:
-    # The cost stays a string: as a number most readers would make a float of it.
+    # The cost stays a string, because most readers would convert a number to a float.
     counts = [{name: getattr(spent, name) for name in _COUNTS} for spent in found]
     write_json([_row(groups, spent) | own for spent, own in zip(found, counts, strict=True)])

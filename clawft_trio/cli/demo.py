@@ -1,4 +1,4 @@
-"""`clawft-trio demo`: a model breaks in the middle of its answer, and the answer gets through.
+"""`clawft-trio demo`: a model fails in the middle of its answer, and the answer is still delivered.
 
 Two model servers on loopback, real HTTP between them and a real agent with a real workspace: only the models are
 scripted.
@@ -45,12 +45,12 @@ ANSWER = (
 
 
 def broken(_: SeenRequest) -> WireScript:
-    """Guesses, and loses the connection in the middle of a sentence."""
+    """Return a script that guesses, and loses the connection in the middle of a sentence."""
     return [*say(GUESS, every=0.04), Wait(0.3), ResetConnection()]
 
 
 def healthy(request: SeenRequest) -> WireScript:
-    """Looks the three cities up at once, and then answers from what it read."""
+    """Return a script that looks up the three cities at once, and then answers from the results."""
     if request.body["messages"][-1]["role"] == "tool":
         return [*say(ANSWER, every=0.04), Finish(usage=Usage(input_tokens=412, output_tokens=38))]
     calls = [CallTool("read_file", {"path": f"forecast/{name}"}, id=name) for name in FORECASTS]
@@ -58,9 +58,9 @@ def healthy(request: SeenRequest) -> WireScript:
 
 
 async def demo(speed: float = 1.0) -> None:
-    """Play the demo to the terminal. *speed* above 1 is faster.
+    """Play the demo on the terminal. *speed* above 1 is faster.
 
-    Cancellation: servers, agent and workspace are gone.
+    Cancellation: servers, agent and workspace are closed and removed.
     """
     console = SafeConsole()
     seen = Recorder()

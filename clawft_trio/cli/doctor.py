@@ -1,4 +1,4 @@
-"""`clawft-trio doctor`: check everything an agent needs, side by side, with advice on what does not work."""
+"""`clawft-trio doctor`: checks everything an agent needs, concurrently, with advice on problems."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Doctor:
     """The options of `doctor`."""
 
     chosen: Chosen = Chosen()
-    #: ask each model for one token, too; that may cost something
+    #: also request one token from each model; that may cost money
     probe: bool = False
-    #: seconds that each check may take; ending a server that hangs comes on top
+    #: seconds that each check may take; stopping a server that hangs takes additional time
     total: float = 10.0
     as_json: bool = False
 
@@ -58,7 +58,7 @@ async def doctor(wanted: Doctor) -> bool:
 
 
 async def _config(path: Path | None) -> tuple[Config, list[CheckResult]]:
-    """The configuration, and one finding for each thing that is wrong with it."""
+    """Return the configuration, and one finding for each problem in it."""
     await trio.lowlevel.checkpoint()
     if path is None:
         return Config(), [CheckResult(check="config", subject="", message="none given; the defaults are used")]
@@ -75,7 +75,7 @@ async def _config(path: Path | None) -> tuple[Config, list[CheckResult]]:
 
 
 def _checks(wanted: Doctor, config: Config, *, config_read: bool) -> list[tuple[CheckResult, Check]]:
-    """The checks, each with the finding for one that takes too long."""
+    """Return the checks, each with the finding for one that takes too long."""
     checks: list[tuple[CheckResult, Check]] = []
 
     def add(check: str, subject: str, slow: str, look: Check) -> None:
@@ -109,7 +109,7 @@ def _checks(wanted: Doctor, config: Config, *, config_read: bool) -> list[tuple[
 
 
 async def _side_by_side(checks: Sequence[tuple[CheckResult, Check]], total: float) -> list[CheckResult]:
-    """The finding of each check, in their order; none takes longer than *total* seconds."""
+    """Return the finding of each check, in their order; none takes longer than *total* seconds."""
     found = [late for late, _ in checks]
 
     async def look(number: int, check: Check) -> None:
@@ -125,7 +125,7 @@ async def _side_by_side(checks: Sequence[tuple[CheckResult, Check]], total: floa
 
 
 async def _prices(models: Sequence[str], config: Config) -> CheckResult:
-    """Which models have no price, and why; a warning where a budget in dollars needs one."""
+    """Report models without a price, and why; a warning when a budget in dollars needs one."""
     unpriced = await unpriced_models(config, models)
     about = partial(CheckResult, check="prices", subject="")
     if not unpriced:

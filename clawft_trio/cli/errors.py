@@ -10,13 +10,13 @@ from clawft_trio.errors import ClawftError, InvalidData, NotConfigured, Problem,
 
 
 def explain(exc: BaseException) -> None:
-    """Say on stderr what *exc* means, attempts and all."""
+    """Print on stderr what *exc* means, with its attempts."""
     for line in error_lines(exc):
         say(line)
 
 
 def error_lines(exc: BaseException) -> Iterator[str]:
-    """What *exc* means, line by line."""
+    """Yield the meaning of *exc*, line by line."""
     if isinstance(exc, InvalidData):
         yield from (": ".join(_parts(problem, exc.source)) for problem in exc.problems)
         return
@@ -33,7 +33,7 @@ def error_lines(exc: BaseException) -> Iterator[str]:
 
 
 def _parts(problem: Problem, source: str) -> Iterator[str]:
-    """Place and problem; the path of the whole document is left out."""
+    """Yield place and problem; the path of the whole document is left out."""
     if source:
         yield source
     if problem.path != "$" or not source:
@@ -42,7 +42,7 @@ def _parts(problem: Problem, source: str) -> Iterator[str]:
 
 
 def _attempt_lines(records: Sequence[AttemptRecord]) -> Iterator[str]:
-    """The outcome of each attempt; those of one target that ended alike share a line."""
+    """Yield the outcome of each attempt; attempts at one target with equal outcomes share a line."""
     alike: dict[tuple[str, str, str], list[AttemptRecord]] = {}
     for record in records:
         alike.setdefault((record.target, record.outcome, str(record.error or record.why)), []).append(record)
@@ -55,7 +55,7 @@ def _attempt_lines(records: Sequence[AttemptRecord]) -> Iterator[str]:
 
 
 def _worth_examining(exc: BaseException | None) -> bool:
-    """Whether `doctor` would find out more. What is missing besides providers, such as a file, is not its business."""
+    """Return whether `doctor` would find out more; it does not check other missing things, such as a file."""
     return isinstance(exc, TransportFailed) or (isinstance(exc, NotConfigured) and bool(exc.provider))
 
 

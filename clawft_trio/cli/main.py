@@ -1,8 +1,7 @@
-"""The entry point: runs a command, and turns an error into a message and an exit code.
+"""The entry point: runs a command, and converts an error to a message and an exit code.
 
-Exit codes: 0 done, 1 there is no answer or something was found to be wrong, 2 something is wrong with the command, its
-configuration or its keys, 130 interrupted, 143 terminated. No traceback is printed, unless
-`CLAWFT_TRACEBACK=1` is set.
+Exit codes: 0 success, 1 there is no answer or a check found a problem, 2 the command, its configuration or its keys are
+wrong, 130 interrupted, 143 terminated. A traceback is printed only if `CLAWFT_TRACEBACK=1` is set.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def _ignore_early_sigusr1() -> None:
 
 
 def _write_any_encoding() -> None:
-    """Write words for symbols that a terminal's encoding lacks, and drop what goes to a closed stream."""
+    """Write words for symbols that a terminal's encoding lacks, and discard output to a closed stream."""
     register_ascii_words()
     for name in ("stdout", "stderr"):
         # Python has none when it was started with the descriptor closed (`>&-`).
@@ -59,9 +58,9 @@ def _write_any_encoding() -> None:
 
 
 def _fit_plain_terminals() -> None:
-    """Write words for symbols where the locale is C, and lines as wide as the terminal where that is `dumb`.
+    """Write words for symbols in the locale C, and lines as wide as the terminal if that is `dumb`.
 
-    Python takes the locale C for UTF-8, and rich a dumb terminal without both variables for 80 columns.
+    Python treats the locale C as UTF-8, and rich assumes 80 columns for a dumb terminal unless both variables are set.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -75,7 +74,7 @@ def _fit_plain_terminals() -> None:
 
 
 def _wants_ascii(environ: Mapping[str, str]) -> bool:
-    """Whether the locale is C by name. Where none is set, as in most containers, terminals show UTF-8."""
+    """Return whether the locale is C by name. If none is set, as in most containers, terminals show UTF-8."""
     if environ.get("PYTHONIOENCODING") or environ.get("PYTHONUTF8"):
         return False
     # Python itself sets LC_CTYPE to this when LANG is C.
@@ -86,7 +85,7 @@ def _wants_ascii(environ: Mapping[str, str]) -> bool:
 
 def _run() -> None:
     try:
-        # In here, so that Ctrl-C while modules load ends like Ctrl-C at any other time.
+        # Imported here, so that Ctrl-C while modules load is handled like Ctrl-C at any other time.
         from clawft_trio.cli.commands import app  # noqa: PLC0415  # typer and rich are an extra
     except ImportError as exc:
         if exc.name not in {"typer", "rich"}:
@@ -97,7 +96,7 @@ def _run() -> None:
 
 
 def _report(exc: BaseException) -> int:
-    """Print what went wrong on stderr, and return the exit code for it."""
+    """Print the problem on stderr, and return its exit code."""
     found = leaves(exc)
     if any(isinstance(leaf, KeyboardInterrupt) for leaf in found):
         say("Interrupted.")

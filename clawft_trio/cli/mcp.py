@@ -1,4 +1,4 @@
-"""`clawft-trio mcp`: offer tools, files, skills and an agent to other hosts, or try a server by hand."""
+"""`clawft-trio mcp`: offers tools, files, skills and an agent to other hosts, or calls a server by hand."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ from clawft_trio.tools.builtin import BuiltinPolicy, CommandPolicy, register_bui
 
 @attrs.frozen(kw_only=True)
 class Serve:
-    """What to offer."""
+    """The options of `mcp serve`."""
 
     workspace: Path
     config: Path | None = None
-    #: offer what writes, too: the host asks its user
+    #: also offer tools that write: the host asks its user
     writing: bool = False
     #: `host:port` to listen on, instead of stdin and stdout
     http: str = ""
-    #: the agent that is offered as the tool `ask`; None: there is none
+    #: agent that is offered as the tool `ask`; None: no agent
     agent: Chosen | None = None
-    #: offer the workspace's own skills, too
+    #: also offer the workspace's skills
     trust_workspace: bool = False
 
 
@@ -63,7 +63,7 @@ async def serve(wanted: Serve) -> None:
     Raises:
       NotConfigured: there is no such folder, or the address may not be used.
       ConfigError: the configuration does not fit.
-      OSError: the address is taken.
+      OSError: the address is in use.
       ClawftError: the agent cannot be opened.
 
     Cancellation: running tools are cancelled and awaited.
@@ -85,7 +85,7 @@ async def serve(wanted: Serve) -> None:
 
 
 async def _offered(wanted: Serve, settings: Config, workspace: Path) -> McpServer:
-    """The workspace's tools, files as resources, and skills as prompts."""
+    """Return a server with the workspace's tools, its files as resources, and skills as prompts."""
     registry = ToolRegistry()
     policy = BuiltinPolicy(
         unapproved=wanted.writing or settings.tools.unapproved,
@@ -104,9 +104,9 @@ async def show_tools(server: Sequence[str], *, as_json: bool = False) -> None:
     """List the tools of a server.
 
     Raises:
-      McpError: it does not answer as a server should.
+      McpError: it does not respond as a server should.
 
-    Cancellation: the server is ended within its graces.
+    Cancellation: the server is stopped within its grace times.
     """
     async with progress("Starting the server"), open_mcp(_server(server)) as client:
         tools = await client.list_tools()
@@ -122,13 +122,13 @@ async def show_tools(server: Sequence[str], *, as_json: bool = False) -> None:
 
 
 async def call_tool(server: Sequence[str], name: str, arguments: str) -> bool:
-    """Call one tool and print what it answers; whether it went well.
+    """Call one tool and print its result; return whether it succeeded.
 
     Raises:
       InvalidData: *arguments* are not a JSON object.
-      McpError: there is no answer.
+      McpError: there is no response.
 
-    Cancellation: the server is notified, and ended within its grace periods.
+    Cancellation: the server is notified, and stopped within its grace times.
     """
     given = _arguments(arguments)
     async with progress("Calling the server"), open_mcp(_server(server)) as client:
@@ -150,10 +150,10 @@ def _arguments(text: str) -> dict[str, Any]:
 
 
 def _login() -> OAuth:
-    """Log in by the user's browser, and keep the tokens in a file of the user's alone."""
+    """Return a login by the user's browser that keeps the tokens in a file that only the user can read."""
 
     def show(address: str) -> None:
-        # Without a browser the address has to be opened by hand.
+        # Without a browser the user opens the URL by hand.
         write_line(f"Log in at: {address}", error=True)
         webbrowser.open(address)
 
@@ -161,10 +161,10 @@ def _login() -> OAuth:
 
 
 def _server(words: Sequence[str]) -> Sequence[str] | HttpServer:
-    """A command, or the address of a server over HTTP."""
+    """Return a command, or the description of a server over HTTP."""
     if not words:
         raise NotConfigured("no server: name its command, or its address")
     if len(words) == 1 and "://" in words[0]:
-        # What is no http: address is refused as one: a program's name holds no "://".
+        # An invalid http: URL is refused as a URL, because the name of a program never contains "://".
         return HttpServer(words[0], auth=_login())
     return words

@@ -1,4 +1,4 @@
-"""Options that several commands have, each written once."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clawft_trio.errors import InvalidData, NotConfigured, Problem
 from clawft_trio.target import split_name
 
 Format: TypeAlias = Literal["table", "csv", "json"]
-"""How `costs` prints."""
+"""Output format of `costs`."""
 
 ModelOption: TypeAlias = Annotated[
     list[str] | None,
@@ -73,7 +73,7 @@ SessionOption: TypeAlias = Annotated[
 
 
 SERVER = "server"
-"""The provider name of the server given by --base-url, in targets and errors."""
+"""Provider name of the server given by --base-url, in targets and errors."""
 
 
 @attrs.frozen(kw_only=True)
@@ -89,9 +89,9 @@ class Chosen:
     mcp_config: tuple[Path, ...] = ()
     #: a file, or the address of a database
     store: str | None = None
-    #: where turns are recorded, for `timeline`
+    #: file that turns are recorded to, for `timeline`
     record: Path | None = None
-    #: the system prompt; None: of the configuration and the workspace
+    #: system prompt; None: that of the configuration and the workspace
     system: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None
@@ -99,7 +99,7 @@ class Chosen:
     tools: tuple[str, ...] = ()
 
     def target(self, model: str) -> str:
-        """*model* as a target: with --base-url a model's name is enough."""
+        """Return *model* as a target: with --base-url a model's name is enough."""
         return model if self.base_url is None or model.startswith(f"{SERVER}/") else f"{SERVER}/{model}"
 
 
@@ -144,7 +144,7 @@ def chosen(
 
 
 def check_session(session: str, chosen: Chosen) -> None:
-    """Refuse a named session without a store that could hold it, or a configuration that could name one.
+    """Refuse a named session without a store, given by an option or the configuration.
 
     Raises:
       NotConfigured: *session* is named, and no store is.

@@ -1,7 +1,7 @@
-"""Everything that the command line prints, made safe for a terminal.
+"""Makes everything that the command line prints safe for a terminal.
 
-Models, MCP servers, senders, files and stores may contain text that a terminal obeys or that deceives its reader:
-escape sequences, bidirectional overrides, characters without a width. No other file of `cli/` writes to a stream.
+Text of models, MCP servers, senders, files and stores may control a terminal or deceive its reader: escape sequences,
+bidirectional overrides, characters without a width. No other file of `cli/` writes to a stream.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from clawft_trio.codec import encode_json
 register_ascii_words()
 
 _BIDI_CONTROLS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-"""They reorder what is shown: `exe.txt` may be `txt.exe`. Arabic and Hebrew text does not need them."""
+"""Characters that reorder text: `exe.txt` may be `txt.exe`. Arabic and Hebrew text does not need them."""
 
 _INVISIBLE = (0x00AD, 0x180E, 0x200B, *range(0x2060, 0x2065), 0xFEFF, *range(0xFFF9, 0xFFFC), *range(0xE0000, 0xE0080))
-"""Without a width, or not shown: names that look the same may differ. The joiners of emoji are not among them."""
+"""Characters without a width or glyph: names that look equal may differ. The joiners of emoji are not included."""
 
 _LINE_ENDS = (0x2028, 0x2029)
 _SURROGATES = range(0xD800, 0xE000)
 
 _PICTURES: dict[int, int | str] = {
-    # Control characters as their pictures. Those above 127 have none.
+    # Control characters become their pictures. Those above 127 have none.
     **{code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"},
     0x7F: 0x2421,
     **dict.fromkeys(
@@ -40,11 +40,11 @@ _UNSAFE_IN_JSON = re.compile(
 )
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""Beginnings of a cell that a spreadsheet computes."""
+"""First characters of a cell that a spreadsheet evaluates."""
 
 
 def sanitize(text: str) -> str:
-    """*text* without what a terminal obeys or hides.
+    """Return *text* without characters that control a terminal or are hidden.
 
     Line ends and tabs stay; other control characters become their pictures (␛), and C1 controls, bidirectional
     overrides, invisible characters and lone surrogates become U+FFFD.
@@ -53,20 +53,20 @@ def sanitize(text: str) -> str:
 
 
 def write_line(text: str, *, error: bool = False) -> None:
-    """Print *text* and a line end on stdout, or on stderr; a terminal gets lines that are broken between words."""
+    """Print *text* and a line end on stdout, or on stderr; on a terminal, lines are broken between words."""
     stream = sys.stderr if error else sys.stdout
-    # A word in place of a symbol is longer than that.
+    # Made encodable first, because a word in place of a symbol is longer.
     safe = _encodable(sanitize(text), stream)
     _write(stream, (_wrapped(safe, terminal_width(stream)) if stream.isatty() else safe) + "\n")
 
 
 def write_verbatim(text: str) -> None:
-    """Print *text* and a line end on stdout, with its own lines alone: code, or what a tool returned."""
+    """Print *text* and a line end on stdout without breaking lines: code, or the result of a tool."""
     _write(sys.stdout, f"{sanitize(text)}\n")
 
 
 def terminal_width(stream: IO[str]) -> int:
-    """Columns of the terminal behind *stream*; the variable COLUMNS goes before it."""
+    """Return the columns of the terminal behind *stream*; the variable COLUMNS has precedence."""
     given = os.environ.get("COLUMNS", "")
     try:
         return int(given) if given.isdecimal() and int(given) else os.get_terminal_size(stream.fileno()).columns or 80
@@ -75,7 +75,7 @@ def terminal_width(stream: IO[str]) -> int:
 
 
 def _wrapped(text: str, width: int) -> str:
-    """*text* with no line wider than *width* but for a word that is; what continues a line is indented."""
+    """Return *text* with no line wider than *width* except for long words; continued lines are indented."""
     return "\n".join(line if len(line) <= width else "\n".join(_broken(line, width)) for line in text.split("\n"))
 
 
@@ -91,18 +91,18 @@ def write_answer(text: str, stream: IO[str] | None = None) -> None:
 
 
 def write_json(value: object) -> None:
-    """Print *value* as one line of JSON. What is unsafe is escaped, so that a program reads it unchanged."""
+    """Print *value* as one line of JSON. Unsafe characters are escaped, so that a program reads them unchanged."""
     text = encode_json(value).decode()
     _write(sys.stdout, _UNSAFE_IN_JSON.sub(_escaped, text) + "\n")
 
 
 def write_status(text: str) -> None:
-    """Print *text* on stderr without a line end, over the line that is there."""
+    """Print *text* on stderr without a line end, over the current line."""
     _write(sys.stderr, f"\r\x1b[K{sanitize(text)}")
 
 
 def csv_cell(text: str) -> str:
-    """*text* as a cell of CSV that no spreadsheet takes for a formula: an apostrophe before it."""
+    """Return *text* as a CSV cell that no spreadsheet treats as a formula, by an apostrophe before it."""
     return f"'{sanitize(text)}" if text.startswith(_FORMULA) else sanitize(text)
 
 
@@ -118,6 +118,6 @@ def _write(stream: IO[str], text: str) -> None:
 
 
 def _encodable(text: str, stream: IO[str]) -> str:
-    """*text* with words for what *stream* cannot encode: a lone surrogate, and in an old encoding more than that."""
+    """Return *text* with words for characters that *stream* cannot encode, lone surrogates included."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, ENCODING_ERRORS).decode(encoding)

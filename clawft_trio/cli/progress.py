@@ -1,4 +1,4 @@
-"""Lines on stderr about what takes longer than a second."""
+"""Status lines on stderr for operations that take longer than a second."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ _STEP = 0.25
 
 @asynccontextmanager
 async def progress(what: str) -> AsyncGenerator[Callable[[], None], None]:
-    """Show on stderr, after a second, that *what* goes on and for how long it has.
+    """Show on stderr, after a second, that *what* is running and for how long.
 
-    The line is erased after the block, or once the block calls what it is given. Without a terminal nothing is shown.
+    The line is erased after the block, or when the block calls the yielded function. Nothing is shown without a
+    terminal.
 
     Cancellation: the line is erased.
     """
@@ -50,9 +51,10 @@ async def _show(what: str, shown: trio.CancelScope) -> None:
 
 
 class LateNotes:
-    """Lines for stderr that are held back for the first second, so that short trouble stays silent.
+    """Lines for stderr that are held back for the first second, so that short problems stay silent.
 
-    Lines noted within that second are written at its end, later ones at once. What finishes earlier writes nothing.
+    Lines noted within that second are written at its end, later ones at once. If the block ends earlier, nothing is
+    written.
     """
 
     def __init__(self) -> None:
@@ -69,7 +71,7 @@ class LateNotes:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
-        """Write what is noted during the block.
+        """Write noted lines during the block.
 
         Cancellation: held lines are dropped.
         """

@@ -1,4 +1,4 @@
-"""What a check found, and what to do about it."""
+"""The result of a check, with advice."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _MARKS: dict[CheckOutcome, tuple[str, str]] = {
 class CheckResult:
     """One line of a report."""
 
-    #: what was looked at: `config`, `provider`, `mcp`, `skills`, `store`
+    #: kind of check: `config`, `provider`, `mcp`, `skills`, `store`
     check: str
-    #: which of them
+    #: checked item, for example the name of a provider
     subject: str
     outcome: CheckOutcome = "ok"
     message: str
-    #: what to do about it; empty when all is well
+    #: advice; empty when there is no problem
     advice: str = ""
-    #: how long looking took
+    #: duration of the check
     seconds: float = 0.0
 
 
 def print_report(findings: Iterable[CheckResult]) -> None:
-    """One line for each, and one more with the advice."""
+    """Print one line for each finding, and one more with its advice."""
     console = SafeConsole()
     for finding in findings:
         mark, style = _MARKS[finding.outcome]
@@ -52,7 +52,7 @@ def print_report(findings: Iterable[CheckResult]) -> None:
 
 
 def print_report_json(findings: Iterable[CheckResult]) -> None:
-    """One object with all of them, and whether all is well."""
+    """Print one object with all findings, and whether there is no problem."""
     found = [attrs.asdict(finding) for finding in findings]
     well = all(one["outcome"] != "problem" for one in found)
     write_json({"ok": well, "findings": found})

@@ -1,4 +1,4 @@
-"""Running one command: SIGTERM ends it as gracefully as Ctrl-C does, SIGUSR1 shows what its tasks wait for."""
+"""Runs one command: SIGTERM ends it as gracefully as Ctrl-C, SIGUSR1 prints its task tree."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 def run(command: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-    """Run *command* to its end, or until SIGTERM asks for it: then it is cancelled and closed.
+    """Run *command* to its end, or until SIGTERM: then it is cancelled and closed.
 
-    `kill -USR1 PID` writes its nursery tree to stderr, where the platform has that signal.
+    `kill -USR1 PID` writes its task tree to stderr, if the platform has that signal.
 
     Raises:
-      SystemExit: 143, the shell's code for it, when SIGTERM cut it short.
-      BaseException: whatever *command* raised.
+      SystemExit: 143, the shell's code for it, when SIGTERM ended the command.
+      BaseException: raised by *command*.
     """
-    # Not `trio.open_signal_receiver`: what it has not handed out when it closes it delivers again, to a program that
-    # by then would be killed by it, half closed and with another exit code.
+    # Not `trio.open_signal_receiver`: signals that it has not delivered when it closes are raised again, and would then
+    # kill the process, half closed and with another exit code.
     termination = _Termination()
     before = signal.signal(signal.SIGTERM, termination)
     try:
         return trio.run(_until_terminated, partial(command, *args), termination)
     finally:
-        # Once was enough: more of them are ignored until the process has ended.
+        # One is enough: more of them are ignored until the process has ended.
         if termination.received and hasattr(signal, "pthread_sigmask"):
-            # On its way out the interpreter forgets what is ignored, and not what is blocked.
+            # During its exit the interpreter restores signal handlers, but not the mask of blocked signals.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         signal.signal(signal.SIGTERM, signal.SIG_IGN if termination.received else before)
 
 
 class _Termination:
-    """What SIGTERM does: it cancels what runs, as soon as something does."""
+    """Handles SIGTERM: cancels the running command, as soon as there is one."""
 
     def __init__(self) -> None:
         self.received: bool = False
@@ -57,9 +57,9 @@ class _Termination:
 
     @contextmanager
     def ending(self, scope: trio.CancelScope) -> Iterator[None]:
-        """Let SIGTERM cancel *scope*, also one that came before the block."""
+        """Let SIGTERM cancel *scope*, even one that came before the block."""
         cancel = partial(scope.cancel, reason="SIGTERM")
-        # A signal may come in the middle of anything: trio's own code takes this between two steps.
+        # A signal may arrive at any point, so trio runs the cancellation between two steps of tasks.
         self._cancel = partial(trio.lowlevel.current_trio_token().run_sync_soon, cancel, idempotent=True)
         try:
             if self.received:

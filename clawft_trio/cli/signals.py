@@ -1,4 +1,4 @@
-"""Ctrl-C for what runs just now, and not for the program."""
+"""Ctrl-C that cancels the current operation and not the program."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clawft_trio.nursery import open_hidden_nursery
 
 
 class Interrupts:
-    """Made by `open_interrupts`."""
+    """Handles Ctrl-C. Created by `open_interrupts`."""
 
     def __init__(self) -> None:
         self._scope: trio.CancelScope | None = None
@@ -21,7 +21,7 @@ class Interrupts:
     def ending(self) -> Iterator[trio.CancelScope]:
         """Let Ctrl-C end the block; then `cancelled_caught` of the scope is true.
 
-        Outside of any such block Ctrl-C does nothing.
+        Outside of such a block Ctrl-C does nothing.
         """
         with trio.CancelScope() as scope:
             self._scope = scope
@@ -38,12 +38,12 @@ class Interrupts:
 
 @asynccontextmanager
 async def open_interrupts(*, take: bool) -> AsyncGenerator[Interrupts, None]:
-    """Take Ctrl-C over for the length of the block.
+    """Handle Ctrl-C during the block.
 
     Args:
-      take: without it Ctrl-C keeps its meaning, as a program in a pipe should have it.
+      take: False keeps the default behavior of Ctrl-C, as a program in a pipe should.
 
-    Cancellation: Ctrl-C means again what it did.
+    Cancellation: the previous handler of Ctrl-C is restored.
     """
     interrupts = Interrupts()
     if not take:

@@ -1,4 +1,4 @@
-"""What may be typed in a chat besides messages: `/help` and the like."""
+"""The commands of a chat: `/help` and others."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from clawft_trio.pipeline import Target
 from clawft_trio.similar import closest
 
 _OWN = "/chat:"
-"""Before the name of a command of the chat, where a skill has the same name."""
+"""Prefix of the name of a chat command when a skill has the same name."""
 
 _LATEST = 20
-"""Messages that /history shows by default."""
+"""Number of messages that /history shows by default."""
 
 
 @attrs.frozen
@@ -33,17 +33,17 @@ class Slash:
 
     run: Callable[[Conversation, str], Awaitable[None] | None]
     help: str
-    #: what may follow it, for the help
+    #: argument that may follow it, for the help
     takes: str = ""
 
 
 async def run_slash_command(conversation: Conversation, line: str) -> bool:
-    """Run the command *line*; False when it is to leave.
+    """Run the command *line*; return False when the chat should end.
 
     Raises:
-      InvalidData: there is no such command, or it cannot be meant so.
+      InvalidData: there is no such command, or its argument is invalid.
 
-    Cancellation: nothing is changed by halves.
+    Cancellation: nothing is changed partially.
     """
     await trio.lowlevel.checkpoint()
     word, _, rest = line.partition(" ")
@@ -117,7 +117,7 @@ def _tools(conversation: Conversation, _: str) -> None:
 def _model(conversation: Conversation, model: str) -> None:
     if model:
         target = Target.parse(conversation.chosen.target(model))
-        # Made now, so that a missing key or an unknown name is reported now.
+        # Created now, so that a missing key or an unknown name is reported now.
         conversation.agent.parts.targets.reach(target)
         conversation.model = target.name
     asked = conversation.model or "the configured models"

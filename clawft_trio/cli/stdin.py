@@ -13,21 +13,21 @@ from clawft_trio.cli.progress import progress
 from clawft_trio.errors import InvalidData, NotConfigured, Problem
 
 LONGEST_LINE = 1 << 20
-"""Bytes of one line: more than any model reads."""
+"""Largest line in bytes: more than any model reads."""
 
 LONGEST_INPUT = 4 << 20
-"""Bytes that `ask` reads from standard input: about a million tokens, the largest window in use."""
+"""Bytes that `ask` reads from standard input: about a million tokens, the largest context window in use."""
 
 _CHUNK = 65536
 
 
 def read_stdin() -> TextIO:
-    """Standard input.
+    """Return standard input.
 
     Raises:
       NotConfigured: the program was started with it closed (`<&-`).
     """
-    # Not always there, whatever its type states.
+    # It may be None, in spite of its type.
     stdin: TextIO | None = sys.stdin
     if stdin is None:
         raise NotConfigured("there is nothing to read: standard input is closed")
@@ -35,7 +35,7 @@ def read_stdin() -> TextIO:
 
 
 def is_piped(fd: int = 0) -> bool:
-    """Whether standard input is a pipe, a file or a socket; a terminal, /dev/null and a closed one are not."""
+    """Return whether standard input is a pipe, a file or a socket, and not a terminal, /dev/null or closed."""
     try:
         mode = os.fstat(fd).st_mode
     except OSError:
@@ -45,11 +45,11 @@ def is_piped(fd: int = 0) -> bool:
 
 
 async def read_all(limit: int = LONGEST_INPUT, *, fd: int = 0) -> str:
-    """Everything on standard input until it ends. On a terminal a line on stderr names the wait after a second.
+    """Read standard input until it ends. On a terminal, a line on stderr after a second says what is waited for.
 
     Raises:
       NotConfigured: standard input is closed.
-      InvalidData: it holds more than *limit* bytes.
+      InvalidData: it has more than *limit* bytes.
 
     Cancellation: what was read is lost.
     """
@@ -66,8 +66,8 @@ async def read_all(limit: int = LONGEST_INPUT, *, fd: int = 0) -> str:
 class StdinLines:
     """The lines of a file descriptor, by default standard input.
 
-    A terminal hands out whole lines: it does the editing, and nothing is read before Enter. The wait is trio's: no
-    thread is left behind that would take the next line.
+    A terminal delivers complete lines: it does the editing, and nothing is read before Enter. trio waits for the
+    descriptor, so no thread is left behind that would take the next line.
     """
 
     def __init__(self, fd: int = 0) -> None:
@@ -76,7 +76,7 @@ class StdinLines:
         self._ended = False
 
     async def next_line(self) -> str | None:
-        """The next line without its end; None when there are no more.
+        """Return the next line without its end; None when there are no more.
 
         Raises:
           InvalidData: it is longer than a megabyte.
@@ -97,12 +97,12 @@ class StdinLines:
         return line.decode(errors="replace").removesuffix("\r")
 
     def forget(self) -> None:
-        """Drop what was read and not yet handed out, such as the rest of a paste that Ctrl-C interrupted."""
+        """Drop what was read but not yet returned, such as the rest of a paste that Ctrl-C interrupted."""
         self._buffer.clear()
 
 
 async def _read_chunk(fd: int) -> bytes:
-    """The next bytes of *fd*; empty at its end.
+    """Return the next bytes of *fd*; empty at its end.
 
     Cancellation: nothing is read.
     """
@@ -111,6 +111,6 @@ async def _read_chunk(fd: int) -> bytes:
     try:
         await trio.lowlevel.wait_readable(fd)
     except PermissionError:
-        # epoll takes no regular files: reading those never waits.
+        # epoll does not support regular files; reading them never waits.
         await trio.lowlevel.checkpoint()
     return os.read(fd, _CHUNK)

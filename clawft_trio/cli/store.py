@@ -21,7 +21,7 @@ _DECODERS = (
 
 
 async def existing(place: str) -> None:
-    """Refuse a file that is not there: it would be made.
+    """Refuse a file that is missing, because it would be created.
 
     Raises:
       NotConfigured: there is no such file.
@@ -41,7 +41,7 @@ async def upgrade(place: str) -> None:
       NotConfigured: there is no such file.
       StoreError: the store cannot be used.
 
-    Cancellation: wholly or not at all.
+    Cancellation: the tables are brought up to date completely or not at all.
     """
     await existing(place)
     async with open_store(place, migrations=MIGRATIONS, busy=30.0):
@@ -49,7 +49,7 @@ async def upgrade(place: str) -> None:
 
 
 async def check(place: str) -> bool:
-    """Read everything in the store; whether all of it can be read.
+    """Read everything in the store; return whether all of it can be read.
 
     Raises:
       NotConfigured: there is no such file.
@@ -86,13 +86,13 @@ def _problems(connection: Connection) -> list[str]:
 
 
 async def copy(source: str, target: str) -> None:
-    """Copy everything from one store into another, which is empty, and print what was copied.
+    """Copy everything from one store into another, which must be empty, and print what was copied.
 
     Raises:
       NotConfigured: there is no such file.
       StoreError: one of the stores cannot be used, or *target* is not empty.
 
-    Cancellation: *target* is as it was.
+    Cancellation: *target* is unchanged.
     """
     await existing(source)
     async with (

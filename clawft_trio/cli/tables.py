@@ -1,4 +1,4 @@
-"""Tables of the attempts and tools of a turn, and a summary in one line."""
+"""Tables of the attempts and tool calls of a turn, and a one-line summary."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from clawft_trio.cli.words import counted
 from clawft_trio.observe import Event, ToolEnded, ToolStarted
 
 _BAR = 40
-"""Characters of a tool's time bar."""
+"""Width of a tool's time bar in characters."""
 
 _STYLES = {"ok": "green", "failed": "red", "cancelled": "yellow", "aborted": "yellow"}
 
 
 def attempts_table(records: Sequence[AttemptRecord]) -> Table:
-    """Every attempt: its target, outcome, times, tokens and reason."""
+    """Return a table of every attempt: its target, outcome, times, tokens and reason."""
     table = Table(title="Attempts", title_justify="left", box=None, pad_edge=False)
     table.add_column("target", no_wrap=True, overflow="ellipsis")
     table.add_column("outcome", no_wrap=True)
@@ -40,7 +40,7 @@ def attempts_table(records: Sequence[AttemptRecord]) -> Table:
 
 
 def tools_table(events: Iterable[Event]) -> Table:
-    """The tool calls side by side on one time bar."""
+    """Return a table of the tool calls on a common time bar."""
     spans = _spans(events)
     table = Table(title="Tools", title_justify="left", box=None, pad_edge=False)
     table.add_column("tool")
@@ -59,7 +59,7 @@ def tools_table(events: Iterable[Event]) -> Table:
 
 
 def _spans(events: Iterable[Event]) -> list[tuple[str, float, float, str]]:
-    """Tool, start, end, outcome of every call that ran."""
+    """Return tool, start, end and outcome of every call that ran."""
     started: dict[str, float] = {}
     spans: list[tuple[str, float, float, str]] = []
     for event in events:
@@ -75,7 +75,7 @@ def _ms(seconds: float | None) -> str:
 
 
 def summary(reply: Reply) -> Text:
-    """One line: the target that answered, seconds, rounds, attempts, tokens and cost."""
+    """Return one line: the target that answered, seconds, rounds, attempts, tokens and cost."""
     parts = [
         f"answered by {reply.provider}/{reply.model}",
         f"{reply.latency.total:.2f} s",

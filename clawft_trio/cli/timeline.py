@@ -1,4 +1,4 @@
-"""`clawft-trio timeline`: a recording as a page to look at, a picture, or a trace for Perfetto."""
+"""`clawft-trio timeline`: converts a recording to an HTML page, a picture, or a trace for Perfetto."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from clawft_trio.observe.recording import LONGEST_LINE
 
 @attrs.frozen(kw_only=True)
 class Wanted:
-    """What to make of a recording."""
+    """The options of `timeline`."""
 
     #: a recording (JSON lines)
     file: Path
-    #: where the page goes; when nothing is asked for, beside the recording
+    #: path of the page; when no output is named, next to the recording
     html: Path | None = None
-    #: where the picture goes
+    #: path of the picture
     svg: Path | None = None
-    #: where the trace for https://ui.perfetto.dev goes
+    #: path of the trace for https://ui.perfetto.dev
     chrome: Path | None = None
-    #: only turns with an id that begins like this, or of this session
+    #: only turns whose id has this prefix, or of this session
     turn: str = ""
 
 
 def timeline(wanted: Wanted) -> list[Path]:
-    """Draw a recording; the files that were written, which are printed, too.
+    """Draw a recording; print and return the files that were written.
 
     Raises:
       InvalidData: it is not a recording, or has no such turn.
@@ -54,12 +54,12 @@ def _read(path: Path) -> Recording:
         first = file.readline(LONGEST_LINE)
         if not _is_header(first):
             raise InvalidData([Problem("$", "not a recording")], source=str(path))
-        # Not by seeking back: it may be a pipe.
+        # Not by seeking back, because it may be a pipe.
         return read_recording(chain([first], file), source=str(path))
 
 
 def _is_header(line: bytes) -> bool:
-    """Whether *line* is meant to be the first of a recording, of whatever version."""
+    """Return whether *line* is intended as the header of a recording, of any version."""
     try:
         data = decode_json(line)
     except InvalidData:
@@ -68,7 +68,7 @@ def _is_header(line: bytes) -> bool:
 
 
 def _only(recording: Recording, wanted: Wanted) -> Recording:
-    """*recording* with the turns that are wanted."""
+    """Return *recording* with only the selected turns."""
     if not wanted.turn:
         return recording
     tree = spans_of(recording.events)
@@ -103,7 +103,7 @@ def _written(wanted: Wanted, recording: Recording) -> list[Path]:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file that only its owner can read, as the recording that it is made of."""
+    """Write a file that only its owner can read, like the recording that it is made from."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         if os.name == "posix" and path.is_file():

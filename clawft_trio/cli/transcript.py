@@ -1,4 +1,4 @@
-"""What a person sees of a turn as it goes on: text, tools at work, and what was taken back."""
+"""Shows a turn while it runs: text, running tools, and retracted text."""
 
 from __future__ import annotations
 
@@ -23,25 +23,24 @@ from clawft_trio.observe import Event, FailedOver, HedgeStarted, RetryScheduled,
 from clawft_trio.tools import ToolResult
 
 _STEP = 0.25
-"""Seconds between looks at what takes long."""
+"""Seconds between checks for operations that take long."""
 
 
 class Transcript:
-    """The turn so far, drawn anew as it goes on. Everything stays on the screen, retractions struck through.
+    """The turn so far, redrawn while it runs. Everything stays on the screen; retracted text is struck through.
 
-    While it goes on, an answer that is longer than the terminal shows its end; afterwards all of it stands there.
-    Without a terminal nothing is drawn over: text goes out as it is, to the byte, and a retraction is noted in a
-    line of its own.
+    While the turn runs, an answer that is longer than the terminal shows its end; afterwards all of it is shown.
+    Without a terminal nothing is redrawn: text is written unchanged, and a retraction is noted on a separate line.
 
-    It takes the events of a turn (call it), and those that observers get (`notice`): tools that run, retries, who
-    takes over. May be entered again for the next turn.
+    It is called with the events of a turn, and `notice` with those of observers: running tools, retries, failovers. It
+    may be entered again for the next turn.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._done: list[RenderableType] = []
         self._text = Text()
-        #: the next attempt: shown behind the text that it is about, which may be taken back first
+        #: notes about the next attempt: shown after the text that they refer to, which may be retracted first
         self._notes: list[RenderableType] = []
         self._tools: dict[str, _Running] = {}
         self._next_draw = 0.0
@@ -51,7 +50,7 @@ class Transcript:
     def __enter__(self) -> Self:
         self._done, self._text, self._notes = [], Text(), []
         self._tools.clear()
-        # Drawn from here and not from a refresh thread: nothing runs beside the turn but `following`.
+        # Drawn from here and not from a refresh thread: only `following` runs next to the turn.
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
         if self._live is not None:
             self._live.start()
@@ -66,9 +65,9 @@ class Transcript:
 
     @asynccontextmanager
     async def following(self) -> AsyncGenerator[Self, None]:
-        """As `with`; work of more than a second is shown while it runs.
+        """As `with`; operations of more than a second are shown while they run.
 
-        Cancellation: what was seen stays on the screen.
+        Cancellation: what was shown stays on the screen.
         """
         async with open_hidden_nursery() as nursery:
             with self:
@@ -84,14 +83,14 @@ class Transcript:
                 self._draw()
 
     def __call__(self, event: AgentEvent) -> None:
-        """Take in one event of the turn."""
+        """Process one event of the turn."""
         self._heard = trio.current_time()
         if isinstance(event, TextDelta):
             if not self._text:
                 self._settle()
             self._text.append(sanitize(event.text))
             if self._live is None:
-                # Not by `print`, which would turn tabs into spaces and `:on:` into a picture.
+                # Not by `print`, which would convert tabs to spaces and `:on:` to a picture.
                 write_answer(event.text, self._console.file)
         elif isinstance(event, Reset):
             self._retract(event)
@@ -107,7 +106,7 @@ class Transcript:
             self._draw()
 
     def notice(self, event: Event) -> None:
-        """Take in an event. Shown on a terminal only."""
+        """Process an event of an observer. Shown only on a terminal."""
         if self._live is None:
             return
         if isinstance(event, ToolStarted):
@@ -156,7 +155,7 @@ class Transcript:
             self._done.append(renderable)
 
     def _activity(self) -> Iterator[Text]:
-        """What is shown while no text arrives."""
+        """Yield what is shown while no text arrives."""
         now = trio.current_time()
         for running in self._tools.values():
             yield Text(
@@ -169,15 +168,15 @@ class Transcript:
         if self._live is not None:
             began = trio.current_time()
             self._live.update(_Tail(Group(*self._done, self._text, *self._notes, *self._activity())), refresh=True)
-            # A drawing costs what the whole text costs: at most half of the time goes into it, or a long answer would
-            # be held up by its own picture.
+            # Drawing costs as much as the whole text is long: at most half of the time is spent on it, so that it does
+            # not delay a long answer.
             now = trio.current_time()
             self._next_draw = now + (now - began)
 
 
 @attrs.frozen
 class _Running:
-    """A tool at work."""
+    """A running tool."""
 
     tool: str
     since: float
@@ -186,7 +185,7 @@ class _Running:
 
 @attrs.frozen
 class _Tail:
-    """The last lines of a drawing, as many as the terminal has: what is new is at the end."""
+    """The last lines of a drawing, as many as the terminal has, because new text is at the end."""
 
     whole: RenderableType
 
@@ -196,13 +195,13 @@ class _Tail:
 
 
 def cause(exc: BaseException | None) -> str:
-    """The class of *exc*, and the target it is about."""
+    """Return the class of *exc*, and its target."""
     who = exc.target if isinstance(exc, ProviderError) else ""
     return f"{type(exc).__name__} at {who}" if who else type(exc).__name__
 
 
 def trouble(event: Event) -> str:
-    """A line about a retry, a failover or a hedge; empty for any other event."""
+    """Return a line about a retry, a failover or a hedge; empty for any other event."""
     if isinstance(event, RetryScheduled):
         return f"↻ {cause(event.error)}: retry {event.retry} in {event.wait:.1f} s"
     if isinstance(event, FailedOver):
@@ -213,7 +212,7 @@ def trouble(event: Event) -> str:
 
 
 def _waited(seconds: float) -> str:
-    """Nothing in the first second: that is no news."""
+    """Return the duration; empty during the first second."""
     return f"{seconds:.0f} s" if seconds >= SHOW_AFTER else ""
 
 

@@ -1,4 +1,4 @@
-"""Words of the command line: plurals, and ASCII for terminals that know nothing else."""
+"""Words of the command line: plurals, and ASCII words for terminals that have no other characters."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ _ASCII = {
     "\u00a0": " ",
     "\u202f": " ",
 }
-"""What a terminal without these characters gets instead."""
+"""Replacements for these characters on a terminal that does not have them."""
 
 ENCODING_ERRORS = "clawft_trio.words"
-"""The name of the error handler that writes words in place of symbols; see `register_ascii_words`."""
+"""Name of the error handler that writes words in place of symbols; see `register_ascii_words`."""
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """*number* with its noun in the right number: `1 round`, `2 rounds`."""
+    """Return *number* with its noun in singular or plural: `1 round`, `2 rounds`."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def register_ascii_words() -> None:
-    """Make `ENCODING_ERRORS` a handler for `open(errors=)` and `reconfigure(errors=)`."""
+    """Register `ENCODING_ERRORS` as a handler for `open(errors=)` and `reconfigure(errors=)`."""
     codecs.register_error(ENCODING_ERRORS, _words)
 
 
@@ -73,7 +73,7 @@ def _words(exc: UnicodeError) -> tuple[str, int]:
 
 
 def _word_for(character: str) -> str:
-    """ASCII in place of *character*: its word, the letter without its accent, or a symbol's name; `?` for the rest."""
+    """Return ASCII for *character*: its word, the letter without accent, or a symbol's name; `?` for all others."""
     if character in _ASCII:
         return _ASCII[character]
     plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()

@@ -1,4 +1,4 @@
-"""`clawft-trio worker`, `workers`, `requeue`: answer the messages of a store, and see who does."""
+"""`clawft-trio worker`, `workers`, `requeue`: answers the messages of a store, and shows its workers."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from clawft_trio.store import open_store
 
 @attrs.frozen(kw_only=True)
 class Worker:
-    """What a worker does."""
+    """The options of `worker`."""
 
     chosen: Chosen
     turns: int = 64
 
 
 async def worker(wanted: Worker) -> None:
-    """Answer the messages of the store until cancelled; what is not finished then is left to other workers.
+    """Answer the messages of the store until cancelled; unfinished messages are then left to other workers.
 
     Raises:
       NotConfigured: no store is named.
       ClawftError: something is missing or does not fit.
 
-    Cancellation: running turns get their grace; their sessions are given back.
+    Cancellation: running turns get their grace time; their sessions are released.
     """
     config = await settings_of(wanted.chosen.config)
     if wanted.chosen.store is None and config.store_place is None:
@@ -48,7 +48,7 @@ async def worker(wanted: Worker) -> None:
 
 
 async def show_workers(place: str, *, as_json: bool) -> None:
-    """Print who serves the store, what waits in it, and what was given up.
+    """Print the workers of the store, the waiting messages, and the messages that were given up.
 
     Raises:
       NotConfigured: there is no such file.
@@ -85,7 +85,7 @@ def _print(found: WorkSummary) -> None:
 
 
 async def requeue_turn(place: str, turn_id: str) -> bool:
-    """Have a given up message answered after all; whether there was one.
+    """Queue a message that was given up again; return whether there was one.
 
     Raises:
       NotConfigured: there is no such file.

@@ -1,4 +1,4 @@
-"""`clawft-trio context` and `clawft-trio skills`: the context of a model in a workspace, and its sources."""
+"""`clawft-trio context` and `clawft-trio skills`: the context that a workspace gives a model, with its sources."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from clawft_trio.files import FileCache
 
 @attrs.frozen(kw_only=True)
 class Look:
-    """What to look at."""
+    """The options of `context` and `skills`."""
 
     workspace: Path | None = None
     config: Path | None = None
-    #: the sender with the memory: `channel:sender`
+    #: sender whose memory is used: `channel:sender`
     sender: str = ""
     trust_workspace: bool = False
     as_json: bool = False
@@ -36,9 +36,9 @@ async def show_context(look: Look) -> None:
     """Print the exact system prompt, each part with its source and its estimated tokens.
 
     Raises:
-      NotConfigured: no workspace is named, or it is no folder.
+      NotConfigured: no workspace is named, or it is not a folder.
 
-    Cancellation: nothing is left.
+    Cancellation: nothing is left behind.
     """
     settings, workspace = await _settled(look)
     cache = FileCache()
@@ -63,12 +63,12 @@ async def show_context(look: Look) -> None:
 
 
 async def show_skills(look: Look) -> int:
-    """List the skills and what is wrong with any; how many are wrong.
+    """List the skills with their problems; return the number of problems.
 
     Raises:
-      NotConfigured: no workspace is named, or it is no folder.
+      NotConfigured: no workspace is named, or it is not a folder.
 
-    Cancellation: nothing is left.
+    Cancellation: nothing is left behind.
     """
     settings, workspace = await _settled(look)
     report = await skills_of(settings, workspace, FileCache(), trust_workspace=look.trust_workspace).load()

@@ -1,4 +1,4 @@
-"""Changes at one server: which cached results they make stale, and who waits for changed tools."""
+"""Changes at one server: drops cached results that they make stale, and wakes tasks that wait for changed tools."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Changes:
         self._tools_changed = trio.lowlevel.ParkingLot()
 
     def note_start(self) -> None:
-        """The server was started: everything may have changed."""
+        """Handle a start of the server: everything may have changed."""
         self._cache.forget()
         self._note_tools_changed()
 
     def note_notification(self, method: str, _: Raw) -> None:
-        """A notification arrived."""
+        """Handle a notification."""
         stale = _STALE_AFTER.get(method)
         if stale is not None:
             self._cache.forget(*stale)
@@ -60,7 +60,7 @@ class Changes:
         self._tools_changed.unpark_all()
 
     async def wait_tools_changed(self, seen: int) -> int:
-        """Wait until `tools_version` is not *seen* any more, and return it.
+        """Wait until `tools_version` differs from *seen*, and return it.
 
         Cancellation: nothing has changed.
         """
@@ -70,7 +70,7 @@ class Changes:
         return self.tools_version
 
     async def follow_tools(self, connection: Connection) -> None:
-        """Subscribe to changes of the tools whenever the server is of 2026-07-28 and offers it.
+        """Subscribe to changes of the tools whenever the server uses 2026-07-28 and offers it.
 
         Cancellation: the subscription ends.
         """

@@ -38,22 +38,22 @@ T = TypeVar("T")
 
 
 class McpClient:
-    """A client of one server. Any number of tasks may call through it; cancelling one leaves the others alone.
+    """A client of one server. Any number of tasks may call through it; cancelling one does not affect the others.
 
-    `open_mcp` and `connect_mcp` make one. While the server is being started again calls wait for it, within their own
-    total. A call that was with the server when it ended fails with `PeerGone` and is never repeated here; one that was
-    refused with a forgotten session did not run, and is sent once more.
+    `open_mcp` and `connect_mcp` create one. While the server restarts, calls wait for it, within their own time limit.
+    A call that the server had when it ended fails with `PeerGone` and is never repeated here; a call that was refused
+    because the server had dropped the session did not run, and is sent once more.
     """
 
     def __init__(
         self, name: str, options: McpOptions, transport: Callable[[], Transport], *, handshake_first: bool = False
     ) -> None:
         self.name = name
-        #: how it behaves
+        #: options of the client
         self.options: McpOptions = options
         cache = ResultCache()
         self._changes = Changes(cache)
-        #: what carries the requests, over as many starts of the server as its supervision allows
+        #: the connection that carries the requests, over as many starts of the server as its supervision allows
         self.connection: Connection = Connection(
             name,
             options,
@@ -70,21 +70,21 @@ class McpClient:
         return f"<McpClient {self.name!r}: {self.connection.state}>"
 
     def statistics(self) -> MultiplexerStatistics:
-        """How busy the connection is; all zeros while there is none."""
+        """Return the counts of the connection's calls; all zeros while there is no connection."""
         return self.connection.statistics()
 
     @property
     def agreement(self) -> Agreement:
-        """What the handshake settled: revision, capabilities, the server's name and version.
+        """The result of the handshake: revision, capabilities, the server's name and version.
 
         Raises:
-          PeerGone: there has been none yet.
+          PeerGone: there was no handshake yet.
         """
         return self.connection.agreement
 
     @property
     def restarts(self) -> int:
-        """How often the server has been started again."""
+        """Number of restarts of the server."""
         return self.connection.restarts
 
     # --- life ----------------------------------------------------------------------------------------------------
@@ -92,16 +92,16 @@ class McpClient:
     async def run_until_closed(
         self, *, shielded: bool = False, task_status: trio.TaskStatus[McpClient] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Start the server and keep it up until `aclose`, or until it is gone and is not to be started again.
+        """Start the server and keep it running until `aclose`, or until it has ended and is not restarted.
 
         Args:
-          shielded: once it has started, only `aclose` ends it: cancelling the surrounding nursery does not.
+          shielded: after the start only `aclose` ends it; cancelling the surrounding nursery does not.
           task_status: gets this client after the handshake.
 
         Raises:
           McpError: as `open_mcp`.
 
-        Cancellation: the server is ended, within its graces.
+        Cancellation: the server is stopped, within its grace times.
         """
         async with open_hidden_nursery() as nursery:
 
@@ -113,9 +113,9 @@ class McpClient:
             nursery.cancel_scope.cancel(reason="the connection has ended")
 
     async def aclose(self) -> None:
-        """End the connection and the server; pending calls fail with `PeerGone`. Idempotent.
+        """Close the connection and stop the server; pending calls fail with `PeerGone`. Idempotent.
 
-        Cancellation: the end goes on, within the server's graces.
+        Cancellation: closing continues, within the server's grace times.
         """
         await self.connection.aclose()
 
@@ -129,27 +129,28 @@ class McpClient:
         decode: Decode[T],
         options: CallOptions = DEFAULT_OPTIONS,
     ) -> T:
-        """Send any request and wait for its answer.
+        """Send any request and wait for its response.
 
         Args:
-          method: what to ask for.
-          params: a JSON object.
-          decode: turns the result's JSON text into what is returned; it raises `ValueError` for what does not fit.
-          options: how it is sent and how long its answer may take.
+          method: method of the request.
+          params: parameters, a JSON object.
+          decode: converts the result's JSON text to the return value; raises `ValueError` for a result that does not
+            fit.
+          options: how the request is sent and how long its response may take.
 
         Raises:
-          PeerError: the server answered with an error.
+          PeerError: the server responded with an error.
           PeerGone: the server ended while it had the request, or the client is closed.
-          ServerDown: the server has ended too often; not tried.
-          RequestTimeout: no answer in time.
-          ProtocolViolation: the answer is not one.
+          ServerDown: the server has ended too often; nothing was sent.
+          RequestTimeout: no response in time.
+          ProtocolViolation: the response is invalid.
 
-        Cancellation: the server is notified, the id is retired, a late answer is dropped.
+        Cancellation: the server is notified, the id is retired, a late response is dropped.
         """
         return await self.connection.call(method, params, decode=decode, options=options)
 
     def notify_nowait(self, method: str, params: Mapping[str, Any] | None = None) -> None:
-        """Queue a notification; it is dropped while there is no server.
+        """Queue a notification; it is dropped while there is no connection.
 
         Raises:
           trio.WouldBlock: the server has stopped reading.
@@ -177,10 +178,10 @@ class McpClient:
         """Subscribe to changes at a server of 2026-07-28, until it ends the subscription.
 
         Args:
-          on_notification: is called with method and parameters of each notification of this subscription; synchronous
-            and cheap. The first is `notifications/subscriptions/acknowledged`.
-          tools: changes of the list of tools; `prompts` and `resources` likewise.
-          uris: changes of these resources.
+          on_notification: called with method and parameters of each notification of this subscription; synchronous and
+            cheap. The first is `notifications/subscriptions/acknowledged`.
+          tools: report changes of the list of tools; `prompts` and `resources` likewise.
+          uris: report changes of these resources.
 
         Raises:
           McpError: see `call`.
@@ -197,14 +198,14 @@ class McpClient:
         return self._changes.tools_version
 
     async def wait_tools_changed(self, seen: int) -> int:
-        """Wait until `tools_version` is not *seen* any more, and return it.
+        """Wait until `tools_version` differs from *seen*, and return it.
 
         Cancellation: nothing has changed.
         """
         return await self._changes.wait_tools_changed(seen)
 
     async def list_tools(self) -> tuple[ToolDefinition, ...]:
-        """All tools, over all pages. From then on results are checked against their output schemas.
+        """Return all tools, over all pages. From then on results are checked against their output schemas.
 
         Raises:
           McpError: see `call`.
@@ -222,23 +223,23 @@ class McpClient:
         longest: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> CallToolResult:
-        """Call a tool. Its own failure is a result with `is_error`, not an exception.
+        """Call a tool. A failure of the tool is a result with `is_error`, not an exception.
 
-        A tool that its server runs as a task only (2025-11-25; known since `list_tools`) is called so, polled and
-        awaited.
+        A tool that its server runs only as a task (2025-11-25; known since `list_tools`) is called as a task, polled
+        and awaited.
 
         Args:
-          name: as the server has it.
+          name: the tool's name on the server.
           arguments: a JSON object.
-          total: seconds it may take; None is the client's default, for a task `McpOptions.task_total`.
-          longest: with it, each progress report starts the clock of *total* anew, up to so many seconds in all.
-          on_progress: is shown each progress report as it comes; sync and cheap.
+          total: seconds that the call may take; None is the client's default, for a task `McpOptions.task_total`.
+          longest: if set, each progress report restarts the clock of *total*, up to this many seconds in all.
+          on_progress: called with each progress report as it arrives; sync and cheap.
 
         Raises:
-          McpError: see `call`; `ProtocolViolation` also when the structured result does not fit the tool's own
-            output schema.
+          McpError: see `call`; `ProtocolViolation` also when the structured result does not fit the tool's output
+            schema.
 
-        Cancellation: the server is sent a cancellation, the id is retired, a late answer is dropped.
+        Cancellation: the server is sent a cancellation, the id is retired, a late response is dropped.
         """
         given = {} if arguments is None else arguments
         return await self._tools.call(name, given, total=total, longest=longest, on_progress=on_progress)
@@ -246,7 +247,7 @@ class McpClient:
     # --- resources ------------------------------------------------------------------------------------------------
 
     async def list_resources(self) -> tuple[Resource, ...]:
-        """All resources, over all pages.
+        """Return all resources, over all pages.
 
         Raises:
           McpError: see `call`.
@@ -256,7 +257,7 @@ class McpClient:
         return await self._lists.read("resources/list", "resources", Resource)
 
     async def list_resource_templates(self) -> tuple[ResourceTemplate, ...]:
-        """All templates of resources, over all pages.
+        """Return all resource templates, over all pages.
 
         Raises:
           McpError: see `call`.
@@ -282,7 +283,7 @@ class McpClient:
         return result.contents
 
     async def subscribe(self, uri: str) -> None:
-        """Ask for `notifications/resources/updated` about *uri* (until 2025-11-25; it goes to `Host.on_notification`).
+        """Request `notifications/resources/updated` for *uri* (until 2025-11-25; they go to `Host.on_notification`).
 
         Raises:
           McpError: see `call`.
@@ -292,7 +293,7 @@ class McpClient:
         await self.call("resources/subscribe", {"uri": uri}, decode=decode_empty)
 
     async def unsubscribe(self, uri: str) -> None:
-        """Take back a `subscribe`.
+        """Cancel a `subscribe`.
 
         Raises:
           McpError: see `call`.
@@ -304,7 +305,7 @@ class McpClient:
     # --- prompts ---------------------------------------------------------------------------------------------------
 
     async def list_prompts(self) -> tuple[Prompt, ...]:
-        """All prompts, over all pages.
+        """Return all prompts, over all pages.
 
         Raises:
           McpError: see `call`.
@@ -314,7 +315,7 @@ class McpClient:
         return await self._lists.read("prompts/list", "prompts", Prompt)
 
     async def get_prompt(self, name: str, arguments: Mapping[str, str] | None = None) -> GetPromptResult:
-        """A prompt, with its blanks filled in.
+        """Return a prompt with its parameters filled in.
 
         Raises:
           McpError: see `call`.
@@ -337,7 +338,7 @@ class McpClient:
         resource_template: str | None = None,
         context: Mapping[str, str] | None = None,
     ) -> Completion:
-        """What may follow *value*, typed into *argument* of a prompt or of a resource template.
+        """Return completions of *value*, typed into *argument* of a prompt or of a resource template.
 
         Raises:
           McpError: see `call`.
@@ -359,7 +360,7 @@ class McpClient:
         return result.completion
 
     async def set_log_level(self, level: LogLevel) -> None:
-        """From which level on the server sends `notifications/message` (until 2025-11-25).
+        """Set the lowest level of the server's `notifications/message` (until 2025-11-25).
 
         Raises:
           McpError: see `call`.
@@ -369,7 +370,7 @@ class McpClient:
         await self.call("logging/setLevel", {"level": level}, decode=decode_empty)
 
     async def ping(self, *, total: float | None = None) -> float:
-        """Seconds that the server took to answer the cheapest request: `ping`, in 2026-07-28 `server/discover`.
+        """Return the seconds until the response to the cheapest request: `ping`, in 2026-07-28 `server/discover`.
 
         Raises:
           McpError: see `call`.

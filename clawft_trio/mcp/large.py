@@ -2,6 +2,9 @@
 
 A value that fits a window is decoded by `json`'s C scanner at once. A larger container is decoded here member by
 member, and a long string run by run, so that no step takes longer than a few milliseconds.
+
+CPython's garbage collector remains: a full collection stops all threads for about 0.1 µs per list and nested dict that
+is alive. A result of 200 000 nested rows has 600 000 of them.
 """
 
 from __future__ import annotations

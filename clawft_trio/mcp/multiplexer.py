@@ -1,16 +1,15 @@
 """Many calls over one connection, in both directions.
 
-The multiplexer owns no stream. A `Transport` gives it what came in (`deliver`) and sends what is in its queue
-(`outgoing`), so the same routing serves pipes, memory streams and HTTP.
+The multiplexer owns no stream. A `Transport` passes received messages to it (`deliver`) and sends the frames in its
+queue (`outgoing`), so the same routing serves pipes, memory streams and HTTP.
 
-Rules that everything here keeps:
+Invariants:
 
-* Each call waits once, in its own task, for whatever settles it first: its answer, its deadline, the end of the
-  connection, its cancellation. No call has a cancel scope, a channel or a task of its own; one task watches all
-  deadlines.
-* A frame is handed out whole or not at all, so no cancelled caller leaves half a line.
-* An id lives until its call is settled. What comes for it later is counted and dropped.
-* Nothing that the peer sends makes a queue grow without bound, and no slow listener holds up an answer.
+* Each call waits once, in its own task, for what settles it first: its response, its deadline, the end of the
+  connection, its cancellation. No call has its own cancel scope, channel or task; one task watches all deadlines.
+* A frame is passed to the transport completely or not at all, so a cancelled caller leaves no partial line.
+* An id is valid until its call is settled. Later messages for it are counted and dropped.
+* No message of the peer makes a queue grow without bound, and no slow listener delays a response.
 """
 
 from __future__ import annotations
@@ -64,36 +63,36 @@ DEFAULT_TOTAL = 30.0
 """Default seconds of a call. The SDKs have none and 60 s."""
 
 WINDOW = 1024
-"""Calls that are with the peer at once. What is above waits here, dequeued for free when it is cancelled."""
+"""Largest number of calls that the peer has at once. Others wait here; the peer never sees them when cancelled."""
 
 
 @attrs.frozen(kw_only=True)
 class MultiplexerStatistics:
-    """A moment in the life of a `Multiplexer`."""
+    """Current counts of a `Multiplexer`."""
 
-    #: calls with the peer, or about to be written
+    #: calls that the peer has, or that are about to be written
     in_flight: int
     #: calls that wait for a place in the window
     waiting: int
     #: frames that the transport has not taken
     outgoing: int
-    #: the peer's requests that are being answered, or wait for it
+    #: requests of the peer that are being answered, or wait to be
     serving: int
     #: notifications that wait for their listener
     notifications_waiting: int
-    #: answers to calls that had ended, or that never were
+    #: responses to calls that had ended or never existed
     stray_answers: int
-    #: lines that were no messages
+    #: lines that were not messages
     malformed: int
-    #: notifications dropped because the listener was too slow, and answers to a peer that floods us and reads nothing
+    #: notifications dropped because the listener was too slow, and responses to a peer that floods us and does not read
     dropped: int
 
 
 class Transport(Protocol):
-    """What moves frames between a multiplexer and its peer."""
+    """Moves frames between a multiplexer and its peer."""
 
     async def run(self, mux: Multiplexer) -> McpError:
-        """Move frames until the connection has ended; returns why it ended.
+        """Move frames until the connection has ended; return why it ended.
 
         Cancellation: stops at once; a frame that was being written may be cut.
         """
@@ -101,18 +100,18 @@ class Transport(Protocol):
 
 
 class Multiplexer:
-    """One side of a JSON-RPC conversation.
+    """One side of a JSON-RPC connection.
 
     Args:
-      name: of the peer, for errors.
+      name: name of the peer, for errors.
       serve: answers the peer's requests; None refuses them all.
-      listen: gets the peer's notifications one after the other, in order, on a task of its own.
-      on_notification_nowait: is shown each notification the moment it comes; sync and cheap.
-      window: calls that are with the peer at once.
-      patient: never refuse or drop what the peer asks; when too much is unanswered, stop reading instead. Only for a
-        side that does not wait for answers itself, because those come the same way.
-      on_malformed: is shown each line that was no message; sync and cheap.
-      on_other_progress: is shown progress that is of no pending call, such as that of a task; sync and cheap.
+      listen: gets the peer's notifications one after the other, in order, in a separate task.
+      on_notification_nowait: called with each notification when it arrives; sync and cheap.
+      window: largest number of calls that the peer has at once.
+      patient: never refuse or drop requests of the peer; stop reading when too many are unanswered. Only for a side
+        that does not wait for responses itself, because they arrive on the same stream.
+      on_malformed: called with each line that is not a message; sync and cheap.
+      on_other_progress: called with progress that belongs to no pending call, such as that of a task; sync and cheap.
     """
 
     def __init__(
@@ -142,7 +141,7 @@ class Multiplexer:
         )
         self._ended: McpError | None = None
         self._stray = self._malformed = self._dropped = 0
-        #: the peer may not ask (2026-07-28), so what it asks is dropped
+        #: whether the peer may send no requests (2026-07-28); they are dropped
         self.one_way: bool = False
         #: `trio.current_time()` of the last data from the peer
         self.last_received: float = -math.inf
@@ -153,7 +152,7 @@ class Multiplexer:
         return f"<Multiplexer {self.name!r}: {state}>"
 
     def statistics(self) -> MultiplexerStatistics:
-        """How busy it is, and what it had to throw away."""
+        """Return the current counts."""
         return MultiplexerStatistics(
             in_flight=len(self._requests.sent),
             waiting=len(self._requests.waiting),
@@ -167,7 +166,7 @@ class Multiplexer:
 
     @property
     def ended(self) -> McpError | None:
-        """Why the connection is over; None while it is not."""
+        """Why the connection has ended; None while it has not."""
         return self._ended
 
     # --- calls ---------------------------------------------------------------------------------------------
@@ -180,26 +179,28 @@ class Multiplexer:
         decode: Decode[T],
         options: CallOptions = DEFAULT_OPTIONS,
     ) -> T:
-        """Send one request and wait for its answer.
+        """Send one request and wait for its response.
 
-        Answers may come in any order; each goes to the call that it belongs to. The clock starts now, not when the
-        request has been written.
+        Responses may arrive in any order; each goes to its call. The clock starts now, not when the request has been
+        written.
 
         Args:
-          method: what to ask for.
-          params: its parameters, a JSON object.
-          decode: turns the result's JSON text into what is returned; it raises `ValueError` for what does not fit.
-          options: how it is sent and how long its answer may take; without a total it may take `DEFAULT_TOTAL`.
+          method: method of the request.
+          params: parameters, a JSON object.
+          decode: converts the result's JSON text to the return value; raises `ValueError` for a result that does not
+            fit.
+          options: how the request is sent and how long its response may take; without a total it may take
+            `DEFAULT_TOTAL`.
 
         Raises:
-          PeerError: the peer answered with an error object.
+          PeerError: the peer responded with an error object.
           PeerGone: the connection ended first, or had already ended.
-          RequestTimeout: no answer in time; the peer was sent a cancellation.
-          ProtocolViolation: the answer is not one.
-          TypeError: *params* holds something that JSON does not know.
+          RequestTimeout: no response in time; the peer was sent a cancellation.
+          ProtocolViolation: the response is invalid.
+          TypeError: *params* contains a value that JSON cannot represent.
 
-        Cancellation: a request that still waits here is forgotten; otherwise the peer is sent a cancellation
-        (`notifications/cancelled`). The id is retired and a late answer is dropped.
+        Cancellation: a request that still waits here is dropped; otherwise the peer is sent a cancellation
+        (`notifications/cancelled`). The id is retired and a late response is dropped.
         """
         if self._ended is not None:
             await trio.lowlevel.checkpoint()
@@ -223,13 +224,13 @@ class Multiplexer:
         return answer
 
     def hold_clocks(self) -> AbstractContextManager[None]:
-        """Stop the clocks of all pending calls for the length of the block: a person is asked on this side."""
+        """Stop the clocks of all pending calls during the block, because a person is asked on this side."""
         return self._requests.hold_clocks()
 
     # --- the transport's side -------------------------------------------------------------------------------------
 
     def deliver(self, message: JsonRpcMessage) -> None:
-        """Route one message that came in. Never blocks and never raises, whatever it is."""
+        """Route one received message. Never blocks and never raises, whatever it is."""
         if isinstance(message, Malformed):
             self._note_malformed(message)
         elif message.method is UNSET:
@@ -260,7 +261,7 @@ class Multiplexer:
             self._requests.settle(pending, outcome.Error(error))
 
     def fail(self, key: Id, error: Exception) -> None:
-        """Settle the call *key* with *error*, if it is still waiting: the transport knows that no answer will come."""
+        """Settle the call *key* with *error*, if it still waits: the transport knows that no response will come."""
         pending = self._requests.sent.get(key)
         if pending is not None:
             self._requests.settle(pending, outcome.Error(error))
@@ -287,7 +288,7 @@ class Multiplexer:
             if self._on_other_progress is not None:
                 self._on_other_progress(progress)
             return
-        # Only ever later, so the watch need not be moved: it looks again when it wakes.
+        # Only postponed, so the timer need not be moved: it checks again when it wakes up.
         pending.deadline = min(trio.current_time() + pending.total, pending.hard_deadline)
         if pending.options.on_progress is None:
             return
@@ -323,11 +324,11 @@ class Multiplexer:
     # --- notices ---------------------------------------------------------------------------------------------------
 
     def notify_nowait(self, method: str, params: Mapping[str, Any] | None = None) -> None:
-        """Queue a notification. After the end of the connection it goes nowhere.
+        """Queue a notification. After the end of the connection it is dropped.
 
         Raises:
           trio.WouldBlock: the peer has stopped reading and too much is already queued.
-          TypeError: *params* holds something that JSON does not know.
+          TypeError: *params* contains a value that JSON cannot represent.
         """
         line = encode_notification(method, UNSET if params is None else params)
         if not self.outgoing.has_room:
@@ -335,7 +336,7 @@ class Multiplexer:
         self.outgoing.put(Outgoing(line, method))
 
     async def send_answer(self, line: bytes) -> None:
-        """Queue an answer to the peer, once there is room.
+        """Queue a response to the peer, once there is room.
 
         Cancellation: it was not queued.
         """
@@ -345,7 +346,7 @@ class Multiplexer:
         self.outgoing.put(Outgoing(line))
 
     def send_answer_nowait(self, line: bytes) -> None:
-        """Queue an answer to the peer, or drop it if the peer floods us and reads nothing."""
+        """Queue a response to the peer, or drop it if the peer floods us and does not read."""
         if self._patient or self.outgoing.has_room:
             self.outgoing.put(Outgoing(line))
         else:
@@ -353,11 +354,11 @@ class Multiplexer:
 
     @property
     def congested(self) -> bool:
-        """Whether nothing more should be read for now: the peer asks faster than it reads, or than we answer."""
+        """Whether reading should pause: the peer sends requests faster than it reads, or than they are answered."""
         return self._patient and (self._answering.queued >= QUEUED or not self.outgoing.has_room)
 
     async def wait_relieved(self) -> None:
-        """Wait until there is something to read for again.
+        """Wait until reading should continue.
 
         Cancellation: nothing has changed.
         """
@@ -366,7 +367,7 @@ class Multiplexer:
             await self.outgoing.wait_taken()
 
     async def wait_served(self) -> None:
-        """Wait until every request of the peer that came in has its answer queued.
+        """Wait until the response to every request of the peer that was received is queued.
 
         Cancellation: nothing has changed.
         """
@@ -375,11 +376,11 @@ class Multiplexer:
     # --- life --------------------------------------------------------------------------------------------------------
 
     async def run(self, transport: Transport) -> McpError:
-        """Converse over *transport* until the connection has ended; returns why it did.
+        """Exchange messages over *transport* until the connection has ended; return why it ended.
 
-        Every call that is still waiting then fails with that error, also when this is cancelled.
+        Every pending call then fails with that error, even when this function is cancelled.
 
-        Cancellation: as the end of the connection.
+        Cancellation: as at the end of the connection.
         """
         try:
             async with open_hidden_nursery() as nursery:
@@ -394,7 +395,7 @@ class Multiplexer:
             self.end(PeerGone("the connection was closed here", server=self.name))
 
     def end(self, why: McpError) -> None:
-        """Declare the connection over. The first word counts."""
+        """Declare that the connection has ended. Only the first call has an effect."""
         if self._ended is not None:
             return
         self._ended = why
@@ -412,7 +413,7 @@ _NULL = Raw(b"null")
 
 
 def _read_answer(method: str, answer: Envelope, decode: Decode[T], *, server: str) -> T:
-    # Some servers write both members always, and null for the one that does not apply.
+    # Some servers always write both members, and null for the one that does not apply.
     if answer.error and answer.error != _NULL:
         error = decode_error(answer.error)
         raise PeerError(error.message or "no message", code=error.code, data=error.data, server=server)
@@ -425,7 +426,7 @@ def _read_answer(method: str, answer: Envelope, decode: Decode[T], *, server: st
 
 
 def _params(message: Envelope) -> Raw:
-    """The parameters of *message*; `null` is none."""
+    """Return the parameters of *message*; `null` means none."""
     return Raw() if message.params == _NULL else message.params
 
 
@@ -436,5 +437,5 @@ def _with_token(params: Mapping[str, Any] | None, token: int) -> dict[str, Any]:
 
 
 def _copy(error: McpError) -> McpError:
-    # One exception raised in many tasks would gather all their tracebacks.
+    # One exception that is raised in many tasks would collect all their tracebacks.
     return copy.copy(error)

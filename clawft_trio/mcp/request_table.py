@@ -1,4 +1,4 @@
-"""The requests of one side that have no answer yet: admitted, sent, timed, and settled once."""
+"""The pending requests of one side: admitted, sent, timed, and settled once."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class RequestTable:
 
     Args:
       outgoing: takes the frames of requests and of their cancellations.
-      window: requests that are with the peer at once; the others wait here and are sent in order.
+      window: largest number of requests that the peer has at once; the others wait here and are sent in order.
       server: name of the peer, for errors.
     """
 
     def __init__(self, outgoing: SendQueue, window: int, server: str) -> None:
-        #: requests that are with the peer, or about to be written
+        #: requests that the peer has, or that are about to be written
         self.sent: dict[Id, Pending] = {}
         #: requests that wait for a place in the window
         self.waiting: OrderedDict[Id, Pending] = OrderedDict()
@@ -39,7 +39,7 @@ class RequestTable:
         self._held_since = 0.0
 
     async def run(self) -> None:
-        """Settle requests with `RequestTimeout` when their deadlines have come.
+        """Settle requests with `RequestTimeout` when their deadlines have passed.
 
         Cancellation: deadlines are no longer watched.
         """
@@ -58,12 +58,12 @@ class RequestTable:
         self._outgoing.put(pending)
 
     def find(self, key: object) -> Pending | None:
-        """The request with the id *key* that the peer can have read; None when there is none."""
-        # 3.0 finds 3: to JSON they are one number. Some peers make strings of all ids.
+        """Return the request with the id *key* that the peer may have read; None when there is none."""
+        # 3.0 finds 3: in JSON they are the same number. Some peers convert all ids to strings.
         pending = self.sent.get(key)  # type: ignore[call-overload]
         if pending is None and isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 19:
             pending = self.sent.get(int(key))
-        # An answer to what was never sent is a guess, not an answer.
+        # A response to a request that was never sent is not valid.
         return None if pending is None or pending.id in self._outgoing else pending
 
     def settle(self, pending: Pending, result: outcome.Outcome[Envelope]) -> None:
@@ -89,7 +89,7 @@ class RequestTable:
             self._launch(following)
 
     def unsent(self) -> set[Pending]:
-        """The requests that the transport has not taken."""
+        """Return the requests that the transport has not taken."""
         return {*self.waiting.values(), *(one for one in self.sent.values() if one.id in self._outgoing)}
 
     def clear(self) -> list[Pending]:
@@ -103,7 +103,7 @@ class RequestTable:
 
     @contextmanager
     def hold_clocks(self) -> Iterator[None]:
-        """Stop the clocks of all requests for the length of the block: a person is asked on this side."""
+        """Stop the clocks of all requests for the duration of the block, because a person is asked on this side."""
         self._holds += 1
         if self._holds == 1:
             self._held_since = trio.current_time()
@@ -116,14 +116,14 @@ class RequestTable:
 
     def _extend_all(self, held: float) -> None:
         for pending in [*self.sent.values(), *self.waiting.values()]:
-            # A call that began meanwhile has lost less time.
+            # A call that began in the meantime has lost less time.
             lost = min(held, trio.current_time() - pending.started)
             pending.deadline += lost
             pending.hard_deadline += lost
             self._timer.notice(pending.deadline)
 
     def _expire(self, now: float) -> float:
-        """Settle what is overdue; returns the deadline that comes next."""
+        """Settle overdue requests; return the next deadline."""
         if self._holds:
             return math.inf
         following = math.inf

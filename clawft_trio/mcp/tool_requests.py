@@ -1,4 +1,4 @@
-"""Requests about the tools of one server: listed and called, as their own definitions demand it."""
+"""Requests about the tools of one server: lists them, and calls them as their definitions require."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ToolRequests:
         self._task_tools: set[str] = set()
 
     async def list(self) -> tuple[ToolDefinition, ...]:
-        """All tools, over all pages; see `McpClient.list_tools`.
+        """Return all tools, over all pages; see `McpClient.list_tools`.
 
         Raises:
           McpError: see `McpClient.call`.
@@ -54,7 +54,7 @@ class ToolRequests:
         return tools
 
     def _without_bad_headers(self, tools: tuple[ToolDefinition, ...]) -> tuple[ToolDefinition, ...]:
-        """The tools with valid `x-mcp-header` annotations; 2026-07-28 wants the others left out."""
+        """Return the tools with valid `x-mcp-header` annotations; 2026-07-28 requires to leave out the others."""
         kept: list[ToolDefinition] = []
         self._header_paths = {}
         for tool in tools:

@@ -18,7 +18,7 @@ from clawft_trio.mcp.types import CallToolResult, decode_tool_result, tool_resul
 async def call_for_result(
     connection: Connection, method: str, params: Mapping[str, Any], *, options: CallOptions
 ) -> CallToolResult:
-    """Send a request whose result is that of a tool call; a large one is decoded in a thread.
+    """Send a request with a tool result as its result; a large one is decoded in a thread.
 
     Raises:
       McpError: see `McpClient.call`.

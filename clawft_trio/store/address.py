@@ -10,12 +10,12 @@ _ADDRESSES = ("postgresql://", "postgres://")
 
 
 def is_address(place: Path | str | None) -> bool:
-    """Whether *place* is the address of a PostgreSQL database."""
+    """Return whether *place* is the address of a PostgreSQL database."""
     return isinstance(place, str) and place.startswith(_ADDRESSES)
 
 
 def unknown_scheme(place: Path | str | None) -> str:
-    """The scheme of *place*, when it is an address of something else; empty for files and PostgreSQL."""
+    """Return the scheme of *place*, when it is another kind of address; empty for files and PostgreSQL."""
     found = (
         None if place is None or is_address(place) else re.match(r"([a-z][a-z0-9+.-]+)://", str(place), re.IGNORECASE)
     )
@@ -23,8 +23,8 @@ def unknown_scheme(place: Path | str | None) -> str:
 
 
 def shown(address: str) -> str:
-    """*address* without its password, for errors and `repr`."""
-    # A password may hold any of `:/?@` although it should be encoded.
+    """Return *address* without its password, for errors and `repr`."""
+    # A password may contain any of `:/?@`, although it should be encoded.
     place, mark, options = address.partition("?")
     if "@" in options and "@" not in place:
         place, mark, options = address, "", ""

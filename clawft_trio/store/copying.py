@@ -1,4 +1,4 @@
-"""Copy a store to another one, also from one engine to the other."""
+"""Copies a store to another one, also from one engine to the other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TABLE = re.compile(r"\bCREATE TABLE (?:IF NOT EXISTS )?(\w+)")
 _COUNTED = re.compile(r"\bCREATE TABLE (?:IF NOT EXISTS )?(\w+)\s*\(\s*(\w+) INTEGER PRIMARY KEY AUTOINCREMENT")
 
 _BATCH = 1000
-"""Rows that are in memory at once."""
+"""Number of rows that are in memory at once."""
 
 _SKIPPED = frozenset({"leases"})
 """Who owns what belongs to the processes of one store."""
@@ -24,26 +24,26 @@ _SKIPPED = frozenset({"leases"})
 
 @attrs.frozen
 class CopiedTable:
-    """One table that was copied."""
+    """Name and size of a table that was copied."""
 
     name: str
     rows: int
 
 
 def tables_of(migrations: Iterable[Migration]) -> tuple[str, ...]:
-    """The tables that *migrations* make, in that order."""
+    """Return the tables that *migrations* create, in that order."""
     return tuple(name for step in migrations for name in _TABLE.findall(step.sql))
 
 
 async def copy_store(source: Store, target: Store, migrations: Sequence[Migration]) -> tuple[CopiedTable, ...]:
-    """Copy every row of the tables of *migrations* into *target*, which has none yet, in one transaction.
+    """Copy every row of the tables of *migrations* into *target*, which must be empty, in one transaction.
 
-    Nothing else may use either store meanwhile.
+    Nothing else may use either store at the same time.
 
     Raises:
-      StoreError: *target* has rows already, or one of the stores cannot be used.
+      StoreError: *target* already has rows, or one of the stores cannot be used.
 
-    Cancellation: *target* is as it was.
+    Cancellation: *target* is unchanged.
     """
     names = [name for name in tables_of(migrations) if name not in _SKIPPED]
     counted = dict(match for step in migrations for match in _COUNTED.findall(step.sql))
@@ -65,7 +65,7 @@ async def copy_store(source: Store, target: Store, migrations: Sequence[Migratio
 
 
 def _advance(connection: Connection, counted: Mapping[str, str]) -> None:
-    # Inserting a number does not advance the sequence that makes the next one.
+    # Inserting a number does not advance the sequence that generates the next one.
     for table, column in counted.items():
         connection.execute(
             f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'),"
@@ -74,7 +74,7 @@ def _advance(connection: Connection, counted: Mapping[str, str]) -> None:
 
 
 async def _rows_of(source: Store, table: str) -> list[tuple[list[str], list[Sequence[Any]]]]:
-    """The rows of *table* in batches, each with the names of its columns."""
+    """Return the rows of *table* in batches, each with the names of its columns."""
 
     def look(connection: Connection) -> list[tuple[list[str], list[Sequence[Any]]]]:
         cursor: Any = connection.execute(f"SELECT * FROM {table}")

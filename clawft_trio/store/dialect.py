@@ -1,4 +1,4 @@
-"""SQL for PostgreSQL, from the one text that both engines share.
+"""Converts SQL to PostgreSQL's dialect, from the one text that both engines share.
 
 Statements are written for SQLite: `?` for a parameter, `ON CONFLICT (columns)`, `RETURNING`, no `INSERT OR REPLACE`.
 """
@@ -13,7 +13,7 @@ _PLACES = {
     "?": "%s",
     "%": "%%",
     "now_seconds()": "extract(epoch from clock_timestamp())::float8",
-    # SQLite has one writer, and no locks of rows.
+    # SQLite has one writer and no row locks.
     "/* skip locked */": "FOR UPDATE SKIP LOCKED",
     "notify_listeners(": "pg_notify('clawft_' || current_schema(), ",
 }
@@ -34,7 +34,7 @@ _TYPES = [
 
 @lru_cache(maxsize=1024)
 def statement_for_postgres(sql: str) -> str:
-    """A statement with psycopg's parameters and PostgreSQL's functions; literals in quotes stay as they are."""
+    """Return a statement with psycopg's parameters and PostgreSQL's functions; quoted literals stay unchanged."""
 
     def place(match: re.Match[str]) -> str:
         token = match.group()
@@ -44,7 +44,7 @@ def statement_for_postgres(sql: str) -> str:
 
 
 def schema_for_postgres(sql: str) -> str:
-    """Schema statements with PostgreSQL's types, without SQLite's table options. Types are written in capitals."""
+    """Return schema statements with PostgreSQL's types, without SQLite's table options; types are in capitals."""
     for pattern, text in _TYPES:
         sql = pattern.sub(text, sql)
     return sql

@@ -12,13 +12,13 @@ import attrs
 T = TypeVar("T")
 
 Engine: TypeAlias = Literal["sqlite", "postgresql"]
-"""The database below a store."""
+"""The database engine of a store."""
 
 Durability: TypeAlias = Literal["power", "process"]
 """What a commit survives: a power cut (an fsync), or only the end of this process."""
 
 Listener: TypeAlias = Callable[[str, str], None]
-"""Called in the trio thread with the topic and the payload of a notification; an empty topic: some may be lost."""
+"""Called in the trio thread with topic and payload of a notification; an empty topic means that some may be lost."""
 
 
 class Cursor(Protocol):
@@ -26,79 +26,79 @@ class Cursor(Protocol):
 
     @property
     def rowcount(self) -> int:
-        """Rows that the statement inserted, updated or deleted."""
+        """Number of rows that the statement inserted, updated or deleted."""
         ...
 
     def fetchone(self) -> Any:
-        """The next row as a tuple, or None."""
+        """Return the next row as a tuple, or None."""
         ...
 
     def fetchall(self) -> list[Any]:
-        """All remaining rows."""
+        """Return all remaining rows."""
         ...
 
     def __iter__(self) -> Iterator[Any]:
-        """The remaining rows."""
+        """Iterate over the remaining rows."""
         ...
 
 
 class Connection(Protocol):
     """A connection inside a transaction. Parameters are written `?` on both engines.
 
-    PostgreSQL is sent statements without waiting for the results of earlier ones: an error is raised where the next
-    result is looked at, or when the function has returned. Nothing of the transaction is written then.
+    PostgreSQL is sent statements without waiting for the results of earlier ones: an error is raised when the next
+    result is read, or when the function has returned. Nothing of the transaction is written then.
 
-    Two functions exist on both engines: `now_seconds()` is the database's clock in seconds since 1970, and
+    Two functions exist on both engines: `now_seconds()` returns the database's clock in seconds since 1970, and
     `notify_listeners(text)` sends a topic, a line feed and a payload to every listener when the transaction commits.
     """
 
     def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Cursor:
-        """Run one statement."""
+        """Execute one statement."""
         ...
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]], /) -> Cursor:
-        """Run one statement once per row of parameters."""
+        """Execute one statement once per row of parameters."""
         ...
 
 
 Work: TypeAlias = Callable[[Connection], T]
-"""Runs inside one transaction: it may read and write, and never begins or ends a transaction itself. It may run again
-from the start when the engine could not commit it, so it changes nothing but the database."""
+"""Runs inside one transaction: it may read and write, and never begins or ends a transaction itself. When the engine
+could not commit, it runs again from the start, so it changes nothing but the database."""
 
 
 @attrs.frozen(kw_only=True)
 class StoreStatistics:
-    """What a store has done so far, and how many tasks wait for it."""
+    """Counts of a store since it was opened, and of the tasks that wait for it."""
 
     #: `sqlite` or `postgresql`
     engine: Engine = "sqlite"
-    #: where the file is; None in memory and on PostgreSQL
+    #: path of the file; None in memory and on PostgreSQL
     path: Path | None
-    #: transactions that were committed
+    #: number of committed transactions
     written: int
-    #: reads that have ended
+    #: number of reads that have ended
     read: int
-    #: transactions and reads that failed or were given up; nothing of them is in the database
+    #: number of transactions and reads that failed or were abandoned; they left nothing in the database
     rolled_back: int
-    #: tasks that wait for a connection
+    #: number of tasks that wait for a connection
     waiting: int
-    #: commits: on SQLite, transactions that wait at the same time share one
+    #: number of commits: on SQLite, transactions that wait at the same time share one
     commits: int = 0
-    #: commits that waited for the disk
+    #: number of commits that waited for the disk
     synced: int = 0
 
 
 class Store(Protocol):
-    """Transactions off the event loop. Made by `open_store`."""
+    """Transactions off the event loop. Created by `open_store`."""
 
     @property
     def engine(self) -> Engine:
-        """The database below."""
+        """The database engine."""
         ...
 
     @property
     def private(self) -> bool:
-        """Whether no other process can reach it: a store in memory."""
+        """Whether no other process can reach it, because it is in memory."""
         ...
 
     async def transact(
@@ -111,30 +111,31 @@ class Store(Protocol):
     ) -> T:
         """Run *function* in one transaction, in a thread, and commit.
 
-        It sees everything committed before. Whatever it raises rolls it back, alone, and leaves unchanged.
+        It sees everything committed before. Any exception rolls back this transaction only, and is raised unchanged.
 
         Args:
-          concurrent: it is correct beside other transactions, because it locks the rows that its decisions rely on.
+          concurrent: the transaction is correct while others run, because it locks the rows that its decisions rely on.
             Otherwise it never overlaps another one that is not *concurrent*, across processes. SQLite writes one
             transaction at a time in any case.
-          durability: `process` does not wait for the disk: the commit survives the end of this process at once, and
-            a power cut from the next `power` commit on. PostgreSQL always waits.
-          repeatable: *function* may run again after it was committed. It does when the connection ended during the
-            commit and a crash of the server makes it impossible to find out whether it was written. Otherwise that
-            is a `StoreError`.
+          durability: `process` does not wait for the disk: the commit survives the end of this process at once, and a
+            power cut from the next `power` commit on. PostgreSQL always waits.
+          repeatable: *function* may run again after it was committed. It does so when the connection ended during the
+            commit and a crash of the server makes it impossible to find out whether it was written. Otherwise that is a
+            `StoreError`.
 
         Raises:
-          StoreBusy: other processes kept the database locked, or it was away, for longer than `open_store` allows.
+          StoreBusy: other processes kept the database locked, or it was not reachable, for longer than `open_store`
+            allows.
           StoreCorrupt: the database is damaged, or does not have the tables of this package.
-          StoreError: the disk is full or gone, a text cannot be stored, or the store is closed.
+          StoreError: the disk is full or missing, a text cannot be stored, or the store is closed.
 
-        Cancellation: `Cancelled` means that nothing was written; a transaction that is already being committed
-        ends first and its result is returned.
+        Cancellation: `Cancelled` means that nothing was written; a transaction that is already being committed ends
+        first and its result is returned.
         """
         ...
 
     async def read(self, function: Work[T]) -> T:
-        """Run *function*, which only reads, on one consistent state, beside a writer.
+        """Run *function*, which only reads, on one consistent state, at the same time as a writer.
 
         Raises:
           StoreError: as for `transact`.
@@ -151,5 +152,5 @@ class Store(Protocol):
         ...
 
     def statistics(self) -> StoreStatistics:
-        """What it has done so far."""
+        """Return the current counts."""
         ...

@@ -20,8 +20,8 @@ def nothing() -> None:
 class Job(Generic[T]):
     """One function for a database thread.
 
-    The database thread takes it or its task withdraws it, never both. Once taken, a cancelled task waits until the
-    thread has rolled back or committed.
+    Either the database thread takes it or its task withdraws it, never both. Once it is taken, a cancelled task waits
+    until the thread has rolled back or committed.
     """
 
     __slots__ = ("_task", "_ticket", "durable", "function", "raise_cancel", "result")
@@ -29,9 +29,9 @@ class Job(Generic[T]):
     def __init__(self, function: Work[T], *, durable: bool) -> None:
         self.function: Work[T] = function
         self.durable: bool = durable
-        #: None until the thread is done; then also when the job was rolled back because its task was cancelled
+        #: result; None until the thread is done, and also when the job was rolled back because its task was cancelled
         self.result: outcome.Outcome[T] | None = None
-        #: set once the task was cancelled
+        #: raises the cancellation; None until the task was cancelled
         self.raise_cancel: Callable[[], Any] | None = None
         #: has one item until the job is taken; `list.pop` is atomic
         self._ticket = [True]
@@ -52,8 +52,8 @@ class Job(Generic[T]):
     async def wait(self, on_abandon: Callable[[], None] = nothing) -> T:
         """Wait for `deliver`.
 
-        Cancellation: a job that was not taken is withdrawn at once. Otherwise *on_abandon* is called, and the wait
-        ends when the thread has rolled back (`Cancelled`) or committed (the result).
+        Cancellation: a job that was not taken is withdrawn at once. Otherwise *on_abandon* is called, and the wait ends
+        when the thread has rolled back (`Cancelled`) or committed (the result).
         """
         self._task = trio.lowlevel.current_task()
 
@@ -68,7 +68,7 @@ class Job(Generic[T]):
         return result
 
     def deliver(self) -> None:
-        """Resume the waiting task; in the trio thread."""
+        """Resume the waiting task; called in the trio thread."""
         assert self._task is not None
         result: outcome.Outcome[Any] | None = self.result
         if result is None:

@@ -60,14 +60,14 @@ class Lease:
     name: str
     owner: str
     token: int
-    #: seconds that it is valid without being renewed
+    #: seconds that it is valid without a renewal
     length: float
 
 
 def acquire(connection: Connection, name: str, owner: str, length: float, *, again: bool = False) -> Lease | None:
-    """Take the lease of *name* if it is free or expired or, with *again*, *owner*'s own already; else None.
+    """Take the lease of *name* if it is free, expired or, with *again*, already *owner*'s; otherwise return None.
 
-    Without *again*, of several tasks of one process only one takes it, and the token changes with each acquisition.
+    Without *again*, only one of several tasks of a process takes it; the token changes with each acquisition.
     """
     found = connection.execute(_ACQUIRE, (name, owner, length, int(again), int(again))).fetchone()
     return None if found is None else Lease(name, owner, found[0], length)
@@ -91,12 +91,12 @@ def release(connection: Connection, lease: Lease) -> None:
 
 
 def release_named(connection: Connection, name: str, owner: str) -> None:
-    """Free the lease of *name*, whatever its token is, if *owner* has it."""
+    """Free the lease of *name*, whatever its token, if *owner* has it."""
     connection.execute("DELETE FROM leases WHERE name = ? AND owner = ?", (name, owner))
 
 
 def renew(connection: Connection, owner: str, length: float) -> frozenset[str]:
-    """Renew everything that *owner* holds; the names of it."""
+    """Renew all leases of *owner* and return their names."""
     rows = connection.execute(
         "UPDATE leases SET expires = now_seconds() + ? WHERE owner = ? RETURNING name", (length, owner)
     )
@@ -104,16 +104,16 @@ def renew(connection: Connection, owner: str, length: float) -> frozenset[str]:
 
 
 def release_all(connection: Connection, owner: str, prefix: str) -> int:
-    """Free what *owner* holds under names that begin with *prefix*; how much it was."""
+    """Free the leases of *owner* with names that begin with *prefix*; return their number."""
     query = "DELETE FROM leases WHERE owner = ? AND substr(name, 1, ?) = ?"
     return connection.execute(query, (owner, len(prefix), prefix)).rowcount
 
 
 def expire_ended(connection: Connection) -> int:
-    """Expire the leases of processes of this machine that have ended; how many it was.
+    """Expire the leases of processes of this machine that have ended; return their number.
 
-    A process that was killed is replaced at once, not only when its leases run out. Reads files: only for databases
-    that run transactions in a thread.
+    So a killed process is replaced at once, not only when its leases expire. Reads files: only for databases that run
+    transactions in a thread.
     """
     rows = connection.execute("SELECT DISTINCT owner FROM leases WHERE expires >= now_seconds()").fetchall()
     ended = [owner for (owner,) in rows if has_ended(owner)]
@@ -128,12 +128,12 @@ def _expire(connection: Connection, owner: str) -> int:
 
 
 def new_owner() -> str:
-    """A name for this process as an owner: which machine, which process, and something unique."""
+    """Return a name for this process as an owner: machine, process, and a unique part."""
     return " ".join((_machine(), str(os.getpid()), _started(os.getpid()), new_id()))
 
 
 def has_ended(owner: str) -> bool:
-    """Whether the process of *owner* is known to have ended; False also where that cannot be known."""
+    """Return whether the process of *owner* is known to have ended; False also when that cannot be known."""
     parts = owner.split(" ")
     if len(parts) != 4 or parts[0] != _machine() or parts[0] == "?" or not parts[1].isdecimal():
         return False
@@ -141,7 +141,7 @@ def has_ended(owner: str) -> bool:
 
 
 def _machine() -> str:
-    """The boot and the process namespace; `?` where processes cannot be looked up."""
+    """Return the boot id and the process namespace; `?` where processes cannot be looked up."""
     if sys.platform != "linux":
         return "?"
     try:
@@ -152,9 +152,9 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> str:
-    """When the process *pid* was started, in ticks since the machine was; empty when there is none."""
+    """Return when the process *pid* was started, in ticks since the boot; empty when there is no such process."""
     try:
-        # The name of the program, in parentheses, may hold anything.
+        # The name of the program, in parentheses, may contain anything.
         _, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
     except (OSError, UnicodeDecodeError):
         return ""

@@ -27,7 +27,7 @@ class Listeners:
             self._listeners.remove(listener)
 
     def notify(self, text: str) -> None:
-        """Pass on a topic, a line feed and a payload; an empty text means that some were lost."""
+        """Pass a topic, a line feed and a payload to the listeners; an empty text means that some were lost."""
         topic, _, payload = text.partition("\n")
         for listener in tuple(self._listeners):
             try:

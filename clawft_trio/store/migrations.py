@@ -1,4 +1,4 @@
-"""Migrations are data: each component brings its own, numbered from 1, and one database holds them all."""
+"""Migrations are data: each component has its own, numbered from 1, and one database contains them all."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ _HAS_VERSIONS: Mapping[Engine, str] = {
 
 @attrs.frozen
 class Migration:
-    """One step of one component's schema. Once released, it is never changed; the next step mends it."""
+    """One step of one component's schema. Once released, it is never changed; a later step corrects it."""
 
-    #: the part of the program that these tables belong to: `sessions`, `costs`, or one of your own
+    #: the component that the tables belong to: `sessions`, `costs`, or one of your own
     component: str
-    #: 1 is the first
+    #: number of the step, from 1
     version: int = attrs.field(validator=attrs.validators.ge(1))
     #: one or more statements, each ended by a semicolon; no transaction control
     sql: str = attrs.field(repr=False)
-    #: the text for PostgreSQL, where `dialect.schema_for_postgres` of *sql* would not do
+    #: text for PostgreSQL, when `dialect.schema_for_postgres` of *sql* is not suitable
     postgres: str = attrs.field(default="", repr=False)
 
     def statements(self, engine: Engine) -> Iterator[str]:
-        """Its statements for *engine*."""
+        """Yield its statements for *engine*."""
         if engine == "sqlite":
             return statements(self.sql)
         return statements(self.postgres or schema_for_postgres(self.sql))
 
 
 def checked(migrations: Iterable[Migration]) -> tuple[Migration, ...]:
-    """*migrations* in the order in which they apply.
+    """Return *migrations* in the order in which they apply.
 
     Raises:
-      ValueError: the versions of a component are not 1, 2, 3, ... without gap or double.
+      ValueError: the versions of a component are not 1, 2, 3, … without gaps or duplicates.
     """
     ordered = tuple(sorted(migrations, key=lambda step: (step.component, step.version)))
     for component, newest in newest_versions(ordered).items():
@@ -59,7 +59,7 @@ def checked(migrations: Iterable[Migration]) -> tuple[Migration, ...]:
 
 
 def newest_versions(migrations: Iterable[Migration]) -> dict[str, int]:
-    """The newest version of each component in *migrations*."""
+    """Return the newest version of each component in *migrations*."""
     newest: dict[str, int] = {}
     for step in migrations:
         newest[step.component] = max(step.version, newest.get(step.component, 0))
@@ -67,17 +67,17 @@ def newest_versions(migrations: Iterable[Migration]) -> dict[str, int]:
 
 
 def present_versions(connection: Connection, *, engine: Engine) -> dict[str, int]:
-    """The version of each component in the database; empty for a new one."""
+    """Return the version of each component in the database; empty for a new one."""
     if connection.execute(_HAS_VERSIONS[engine]).fetchone() is None:
         return {}
     return dict(connection.execute("SELECT room, version FROM schema_versions").fetchall())
 
 
 def missing(migrations: Sequence[Migration], present: Mapping[str, int], *, source: str) -> tuple[Migration, ...]:
-    """The steps that the database does not have yet.
+    """Return the steps that the database does not have yet.
 
     Raises:
-      StoreTooNew: the database has tables that are newer than *migrations* know.
+      StoreTooNew: the database has tables that are newer than *migrations*.
     """
     for component, newest in newest_versions(migrations).items():
         if present.get(component, 0) > newest:
@@ -102,9 +102,9 @@ def apply(connection: Connection, migrations: Sequence[Migration], *, engine: En
 
 
 def statements(sql: str) -> Iterator[str]:
-    """Split *sql* where its statements end.
+    """Split *sql* at the ends of its statements.
 
-    `executescript` would do it, too, but commits first, and a migration has to be whole or not at all.
+    `executescript` would do it, too, but commits first, and a migration must be applied completely or not at all.
     """
     statement = ""
     for piece in sql.split(";"):

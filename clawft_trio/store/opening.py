@@ -25,29 +25,29 @@ async def open_store(
 ) -> AsyncGenerator[Store, None]:
     """Open the store at *path*, or a new one in memory, and bring its schema up to date.
 
-    A new file belongs to its user alone (0600), and so do the folders made for it. In memory there are no threads,
-    so that tests in mock time stay exact.
+    A new file is accessible only to its user (0600), and so are the folders created for it. A store in memory uses no
+    threads, so that tests in mock time stay exact.
 
     Args:
-      path: a file, made when it is not there; `postgresql://…`, which needs the extra `postgres`; None is memory.
+      path: a file, created if it is missing; `postgresql://…`, which needs the extra `postgres`; None is memory.
       migrations: the schema of every subpackage that will use it; other tables are left alone.
-      busy: seconds to wait for locks of other processes, or for a database server that is away.
+      busy: seconds to wait for locks of other processes, or for a database server that is not reachable.
       durability: what a commit survives at most: a power cut (one fsync each), or the end of the process.
 
     Raises:
-      StoreCorrupt: the file is damaged or another application's. It is left as it is.
-      StoreTooNew: a later version of this package has written it. It is left as it is.
+      StoreCorrupt: the file is damaged or another application's. It is not changed.
+      StoreTooNew: a later version of this package has written it. It is not changed.
       StoreReadOnly: it cannot be written.
-      StoreBusy: other processes kept it locked, or the server is away.
+      StoreBusy: other processes kept it locked, or the server is not reachable.
       StoreError: it cannot be opened, or *path* is an address and psycopg is not installed.
 
-    Cancellation: everything is closed; migrations are applied wholly or not at all.
+    Cancellation: everything is closed; migrations are applied completely or not at all.
     """
     steps = checked(migrations)
     if scheme := unknown_scheme(path):
         raise StoreError(f"a store is a file or postgresql://…, not {scheme}://…")
     if is_address(path):
-        # Only here: psycopg is an extra, and its import takes a while.
+        # Imported here, because psycopg is an extra and its import takes long.
         try:
             from clawft_trio.store.postgres import open_postgres  # noqa: PLC0415
         except ImportError as exc:

@@ -28,34 +28,34 @@ from clawft_trio.store.leases import (
 T = TypeVar("T")
 
 RELEASED = "released"
-"""The topic of notifications that a process gave its leases back."""
+"""Topic of the notification that a process has freed its leases."""
 
 _RENEWALS = 4
 """Renewals within the length of a lease: three may be late."""
 
 
 _GRACE = 5.0
-"""Seconds that giving the leases back may take."""
+"""Seconds that freeing the leases may take."""
 
 
 def session_name(session: str) -> str:
-    """The name of a session's lease."""
+    """Return the name of a session's lease."""
     return f"session:{session}"
 
 
 def channel_name(channel: str) -> str:
-    """The name of a channel's lease."""
+    """Return the name of a channel's lease."""
     return f"channel:{channel}"
 
 
 @attrs.frozen(eq=False)
 class _Step:
-    """A write that waits for the next one of its turn."""
+    """A write that waits for the next write of its turn."""
 
     work: Work[object]
-    #: whether it matters once the turn has ended
+    #: whether it is needed after the turn has ended
     outlives_turn: bool
-    #: called once it is written (True) or the turn is over without it (False)
+    #: called once: with True when it is written, with False when the turn has ended without it
     ended: Callable[[bool], None]
 
 
@@ -70,12 +70,12 @@ class _Guarded:
 
 
 class Ownership:
-    """The leases of one process, for everything that runs in it.
+    """The leases of one process, for all of its tasks.
 
     Args:
-      store: where the leases are; it needs `LEASE_MIGRATIONS`.
-      length: seconds after which another process may take over what this one has stopped renewing.
-      owner: the name of this process. When empty, it is made, which reads files; `open_ownership` does that in a
+      store: store with the leases; it needs `LEASE_MIGRATIONS`.
+      length: seconds after the last renewal when another process may take a lease over.
+      owner: name of this process. When empty, it is generated, which reads files; `open_ownership` does that in a
         thread.
     """
 
@@ -87,7 +87,7 @@ class Ownership:
         self._turns: dict[str, _Guarded] = {}
         self._on_lost: list[Callable[[str], None]] = []
         self._renewed = -float("inf")
-        #: names that the last renewal found and this process does not know
+        #: names that the last renewal found and that this process has no record of
         self._unknown: set[str] = set()
 
     def __repr__(self) -> str:
@@ -100,24 +100,24 @@ class Ownership:
     # --- leases ------------------------------------------------------------------------------------------
 
     def lease_of(self, name: str) -> Lease | None:
-        """The lease of *name*, if this process holds it as far as it knows."""
+        """Return the lease of *name*, if this process holds it according to its own record."""
         return self._held.get(name)
 
     @property
     def held(self) -> int:
-        """How many leases this process holds, as far as it knows."""
+        """Number of leases that this process holds, according to its own record."""
         return len(self._held)
 
     def note(self, lease: Lease) -> None:
-        """Remember a lease that a transaction has acquired."""
+        """Record a lease that a transaction has acquired."""
         self._held[lease.name] = lease
 
     def forget(self, name: str) -> None:
-        """Forget a lease that a transaction has released."""
+        """Remove the record of a lease that a transaction has released."""
         self._held.pop(name, None)
 
     def lose(self, name: str) -> None:
-        """Forget a lease that another process has taken, and call the callbacks."""
+        """Remove the record of a lease that another process has taken, and call the callbacks."""
         if self._held.pop(name, None) is not None:
             for callback in self._on_lost:
                 callback(name)
@@ -145,8 +145,8 @@ class Ownership:
     def acquire_in(self, connection: Connection, name: str) -> Lease | None:
         """Take the lease of *name* inside a transaction, if no task of any process has it; `note` it after the commit.
 
-        A lease that this process holds is never taken, not even when it has expired because its renewal is late: it
-        is still valid, and the turn that works under it may end at any time.
+        A lease that this process holds is never taken, not even when it has expired because its renewal is late: it is
+        still valid, and the turn that holds it may end at any time.
         """
         if name in self._held:
             return None
@@ -156,9 +156,9 @@ class Ownership:
         """Free the lease of *name*, if it is held.
 
         Raises:
-          StoreError: the store cannot be used; the lease runs out.
+          StoreError: the store cannot be used; the lease expires.
 
-        Cancellation: it is free, or runs out.
+        Cancellation: it is free, or expires.
         """
         lease = self._held.pop(name, None)
         if lease is None:
@@ -171,9 +171,9 @@ class Ownership:
         """Free the leases of this process with names that begin with *prefix*.
 
         Raises:
-          StoreError: the store cannot be used; they run out.
+          StoreError: the store cannot be used; they expire.
 
-        Cancellation: they are free, or run out.
+        Cancellation: they are free, or expire.
         """
         for name in [name for name in self._held if name.startswith(prefix)]:
             del self._held[name]
@@ -185,12 +185,12 @@ class Ownership:
         await self.store.transact(free, concurrent=True, durability="process", repeatable=True)
 
     async def keep_renewed(self) -> None:
-        """Renew the leases, and write what is pending, until cancelled.
+        """Renew the leases and write pending steps, until cancelled.
 
         Raises:
-          Exception: only what a callback raises; while the store cannot be used, it tries again.
+          Exception: raised by a callback; while the store cannot be used, it retries.
 
-        Cancellation: the leases run out, unless `release_all` is called.
+        Cancellation: the leases expire, unless `release_all` is called.
         """
         self._renewed = trio.current_time()
         while True:
@@ -199,7 +199,7 @@ class Ownership:
                 await self._renew()
             except StoreError:
                 if trio.current_time() > self._renewed + self.length:
-                    # Others may have taken everything over.
+                    # Other processes may have taken all leases.
                     for name in tuple(self._held):
                         self.lose(name)
 
@@ -210,7 +210,7 @@ class Ownership:
             renewed = await self.store.transact(renewing, concurrent=True, durability="process", repeatable=True)
             await self._release_forgotten(renewed)
             for name in held:
-                # One that was released or lost meanwhile is not held any more.
+                # A lease that was released or lost in the meantime is no longer held.
                 if name not in renewed and name in self._held:
                     self.lose(name)
         self._renewed = started
@@ -220,9 +220,9 @@ class Ownership:
                     await self.write(turn_id, lambda _: None, durability="process")
 
     async def _release_forgotten(self, renewed: frozenset[str]) -> None:
-        """Give back what this process holds without knowing it: the answer to its acquisition was lost.
+        """Free the leases that the database has but this process has no record of: the result of acquiring was lost.
 
-        One that was acquired just now is known by the next renewal.
+        A lease that was acquired just now is recorded before the next renewal.
         """
         unknown = {name for name in renewed if name not in self._held}
         for name in unknown & self._unknown:
@@ -242,13 +242,13 @@ class Ownership:
         return guarded is not None and guarded.fresh
 
     def unguard(self, turn_id: str) -> None:
-        """The turn is over; what is still pending of it is dropped."""
+        """End a turn; its pending steps are dropped."""
         guarded = self._turns.pop(turn_id, None)
         for step in () if guarded is None else guarded.pending:
             step.ended(False)
 
     def guards(self, turn_id: str) -> bool:
-        """Whether the writes of *turn_id* are fenced."""
+        """Return whether the writes of *turn_id* are fenced."""
         return turn_id in self._turns
 
     def postpone(
@@ -262,10 +262,10 @@ class Ownership:
         """Write a step together with the next write of the turn, or within a quarter of the leases' length.
 
         *work* may run twice. Unless it *outlives_turn*, it is left out of the write that ends the turn. *ended* is
-        called once: with True when it is written, with False when the turn is over without it.
+        called once: with True when it is written, with False when the turn has ended without it.
 
         Raises:
-          LeaseLost: the turn is over.
+          LeaseLost: the turn has ended.
         """
         guarded = self._turns.get(turn_id)
         if guarded is None:
@@ -311,14 +311,14 @@ class Ownership:
 async def open_ownership(
     store: Store, *, durable: bool, length: float = 10.0
 ) -> AsyncGenerator[Ownership | None, None]:
-    """The leases of this process while the block runs, given back at its end; None when *durable* is false.
+    """Hold the leases of this process while the block runs, and free them at its end; None when *durable* is false.
 
     Args:
-      store: where they are.
+      store: store with the leases.
       durable: whether anything in *store* outlives this process.
-      length: seconds after which another process may take over what this one has stopped renewing.
+      length: seconds after the last renewal when another process may take a lease over.
 
-    Cancellation: the leases are given back, or run out.
+    Cancellation: the leases are freed, or expire.
     """
     if not durable:
         await trio.lowlevel.checkpoint()

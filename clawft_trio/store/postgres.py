@@ -1,7 +1,7 @@
 """PostgreSQL through psycopg 3 in trio's threads: one database for workers on any number of machines.
 
 Transactions run as READ COMMITTED. Those that are not `concurrent` take one advisory lock, so that they run one after
-another as on SQLite. A commit without an answer, because the connection ended, is looked up by its transaction id.
+another as on SQLite. A commit without a response, because the connection ended, is looked up by its transaction id.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from clawft_trio.store.postgres_lane import FIRST_WAIT, STATEMENT, Lane, TryAgai
 T = TypeVar("T")
 
 _LANES = 8
-"""Connections that run transactions: PostgreSQL's own group commit needs a few at once, and each costs it a process."""
+"""Connections that run transactions: PostgreSQL's group commit needs a few at once, and each costs it a process."""
 
 _CLOSING_GRACE = 5.0
 """Seconds that closing the connections may take."""
 
 _ANSWER = 60.0
-"""Seconds after which a server that does not answer at all is given up, whatever it promised to bound."""
+"""Seconds after which a server that does not respond at all is abandoned, whatever its own bounds."""
 
 _LONGEST_WAIT = 1.0
-"""Seconds between attempts to reach a server that is away, at most."""
+"""Longest time in seconds between attempts to reach a server that is not reachable."""
 
 
 @attrs.define
 class _Counts:
-    """What a store has done."""
+    """Counts of a store."""
 
     written: int = 0
     read: int = 0
@@ -49,7 +49,7 @@ class _Counts:
 
 
 class PostgresStore:
-    """A store on a PostgreSQL server. Made by `open_store`."""
+    """A store on a PostgreSQL server. Created by `open_store`."""
 
     engine: Engine = "postgresql"
     private: bool = False
@@ -60,12 +60,12 @@ class PostgresStore:
         self._free = [Lane(address, self._source, lock_wait=busy) for _ in range(lanes)]
         self._all = tuple(self._free)
         self._slots = trio.Semaphore(lanes)
-        #: transactions that run one at a time queue here, and not for the server's lock, whose wait is bounded
+        #: transactions that run one at a time queue here and not for the server's lock, whose wait is bounded
         self._alone = trio.Semaphore(1)
         self._listeners = listeners
         self._counts = _Counts()
         self._closed = False
-        #: why the last attempt could not be made; None after one that could
+        #: why the last connection attempt failed; None after a successful one
         self._away: StoreError | None = None
 
     def __repr__(self) -> str:
@@ -82,7 +82,7 @@ class PostgresStore:
         """Run *function* in one transaction; see `Store.transact`.
 
         Raises:
-          StoreError: as there.
+          StoreError: see `Store.transact`.
 
         Cancellation: `Cancelled` means that nothing was written.
         """
@@ -116,7 +116,7 @@ class PostgresStore:
         repeatable: bool = True,
         concurrent: bool = True,
     ) -> T:
-        """Run *function*, again while the server is away or rows are locked, for at most `busy` seconds."""
+        """Run *function*; repeat it while the server is unreachable or rows are locked, for at most `busy` seconds."""
         deadline, wait = trio.current_time() + self._busy, FIRST_WAIT
         while True:
             if self._closed:
@@ -148,7 +148,7 @@ class PostgresStore:
         lane = self._free.pop()
         try:
             if self._away is not None and trio.current_time() >= deadline:
-                # Others have just found that out.
+                # Another task has just found that out.
                 raise TryAgain(self._away)
             with trio.move_on_after(_ANSWER):
                 value = await lane.run(Job(function, durable=True), lambda job: use(lane, job))
@@ -173,7 +173,7 @@ class PostgresStore:
             yield
 
     def statistics(self) -> StoreStatistics:
-        """What it has done so far."""
+        """Return the current counts."""
         counts = self._counts
         return StoreStatistics(
             engine=self.engine,
@@ -192,7 +192,7 @@ class PostgresStore:
         Raises:
           StoreError: see `open_store`.
 
-        Cancellation: wholly or not at all.
+        Cancellation: the schema is brought up to date completely or not at all.
         """
 
         def is_current(connection: Connection) -> bool:
@@ -205,9 +205,9 @@ class PostgresStore:
             )
 
     async def close(self) -> None:
-        """Wait for what is being done, refuse the rest, and close the connections.
+        """Wait for running transactions, refuse the others, and close the connections.
 
-        Cancellation: the rest is refused; the connection may still be open.
+        Cancellation: the others are refused; the connections may still be open.
         """
         self._closed = True
         for _ in self._all:
@@ -247,14 +247,14 @@ async def open_postgres(
 
 
 async def _listen(address: str, listeners: Listeners) -> None:
-    """Pass the server's notifications on, over a connection of its own, for as long as the store is open."""
+    """Pass the server's notifications to *listeners*, over a separate connection, while the store is open."""
     wait = FIRST_WAIT
     while True:
         with suppress(psycopg.Error, OSError):
             raw = await trio.to_thread.run_sync(_listening_connection, address)
             try:
                 wait = FIRST_WAIT
-                # Whatever was sent before this connection listened is lost.
+                # Notifications that were sent before this connection listened are lost.
                 listeners.notify("")
                 await _pass_on(raw, listeners)
             finally:

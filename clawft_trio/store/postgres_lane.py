@@ -1,4 +1,4 @@
-"""One connection to PostgreSQL: transactions in a thread, and its failures under the names of this package."""
+"""One connection to PostgreSQL: runs transactions in a thread, and converts its failures to this package's errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from clawft_trio.store.jobs import Job
 T = TypeVar("T")
 
 _CONNECT = 5
-"""Seconds that connecting may take; libpq takes whole ones."""
+"""Seconds that connecting may take; libpq accepts whole seconds."""
 
 STATEMENT = 30.0
 """Seconds that one statement may take on the server."""
@@ -34,7 +34,7 @@ _CANCEL = 2.0
 """Seconds that the server has to end a cancelled statement; then the connection is shut down."""
 
 FIRST_WAIT = 0.05
-"""Seconds until the next attempt to reach a server that is away; they double."""
+"""Seconds until the next attempt to reach a server that is not reachable; doubled after each attempt."""
 
 _ONE_AT_A_TIME = 0x436C6177
 _LOCK = f"SELECT pg_advisory_xact_lock({_ONE_AT_A_TIME}, hashtext(current_schema()))"
@@ -48,9 +48,9 @@ _NOT_COMMITTED = frozenset({"40001", "40P01"})
 
 
 class TryAgain(Exception):
-    """The transaction was not committed and may run again; `error` is why.
+    """The transaction was not committed and may run again; `error` is the reason.
 
-    With *unknown*, it may have been committed: only a transaction that may run twice runs again.
+    With *unknown*, it may have been committed: then only a transaction that may run twice runs again.
     """
 
     def __init__(self, error: StoreError, *, unknown: bool = False) -> None:
@@ -135,7 +135,7 @@ class _Result:
 
 
 class Lane:
-    """One connection, made when it is needed, used by one job at a time."""
+    """One connection, opened when it is needed, used by one job at a time."""
 
     def __init__(self, address: str, source: str, *, lock_wait: float) -> None:
         self._address = address
@@ -144,7 +144,7 @@ class Lane:
         self._session: _Session | None = None
         #: whether the next job needs a new connection
         self._stale = False
-        #: the value of `_LIFE` when the connection was made
+        #: the value of `_LIFE` when the connection was opened
         self._life = ""
         self._cancelling: trio.Event | None = None
 
@@ -166,7 +166,7 @@ class Lane:
         try:
             return await job.wait(lambda: self._cancel(token))
         finally:
-            # A cancellation that arrives late would hit the next job of this connection.
+            # A late cancellation would hit the next job of this connection.
             if self._cancelling is not None:
                 with trio.CancelScope(shield=True):
                     await self._cancelling.wait()
@@ -225,7 +225,7 @@ class Lane:
             self._look_up(transaction, exc)
             return
         if tag != "COMMIT":
-            # PostgreSQL answers the COMMIT of a failed transaction with `ROLLBACK`, and raises nothing.
+            # PostgreSQL responds to the COMMIT of a failed transaction with `ROLLBACK`, and raises nothing.
             raise TryAgain(StoreBusy(f"{self._source}: the server has rolled the transaction back", path=self._source))
 
     def _look(self, job: Job[T]) -> T:
@@ -252,7 +252,7 @@ class Lane:
             raise
 
     def _undo(self) -> None:
-        """Roll back, or close the connection where that fails."""
+        """Roll back, or close the connection when that fails."""
         session = self._session
         if session is None:
             return
@@ -263,7 +263,7 @@ class Lane:
             self.disconnect()
 
     def _look_up(self, transaction: str, exc: psycopg.Error) -> None:
-        """Find out whether *transaction*, with a COMMIT that was not answered, is committed.
+        """Find out whether *transaction*, whose COMMIT got no response, is committed.
 
         Raises:
           TryAgain: it is not, or, with `unknown`, that cannot be found out.
@@ -273,7 +273,7 @@ class Lane:
         deadline = time.monotonic() + max(self._lock_wait, FIRST_WAIT)
         while True:
             state = self._state_of(transaction)
-            # A server that crashed may give the number of a transaction that it lost to another one.
+            # A server that crashed may reuse the number of a transaction that it lost.
             if state == "committed" and self._life == life:
                 return
             if state == "aborted":
@@ -295,14 +295,14 @@ class Lane:
         except (TryAgain, psycopg.Error):
             return "in progress"
         except StoreError as error:
-            # Numbers beyond the newest one were lost in a crash.
+            # Numbers above the newest one were lost in a crash.
             if isinstance(error.__cause__, psycopg.errors.InvalidParameterValue):
                 return "aborted"
             raise
         return None if row is None else row[0]
 
     def _connected(self) -> _Session:
-        """The connection, outside of any transaction."""
+        """Return the connection, outside of any transaction."""
         self._undo()
         if self._session is not None and (self._stale or self._session.raw.closed or self._session.raw.broken):
             self.disconnect()
@@ -314,7 +314,7 @@ class Lane:
         return self._session
 
     def disconnect(self) -> None:
-        """Close the connection; the next job makes a new one."""
+        """Close the connection; the next job opens a new one."""
         session, self._session = self._session, None
         if session is not None:
             with suppress(psycopg.Error):
@@ -322,7 +322,7 @@ class Lane:
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
-        """Give failures of the database our names; violated constraints are the caller's."""
+        """Convert failures of the database to this package's errors; violated constraints are the caller's."""
         try:
             yield
         except psycopg.Error as exc:
@@ -332,7 +332,7 @@ class Lane:
             if raised is exc:
                 raise
             if self._session is None:
-                # An address that cannot be read is quoted in the message, with its password.
+                # The message quotes an address that cannot be parsed, with its password.
                 raise raised from None
             raise raised from exc
         except UnicodeEncodeError as exc:
@@ -380,7 +380,7 @@ class _Abandoned(Exception):
 
 def connect(address: str, *, lock_wait: float) -> psycopg.Connection[Any]:
     """Connect, in a thread, with bounds on every wait of the server."""
-    # Zero would be no bound.
+    # Zero would mean no bound.
     locks = max(1, math.ceil(lock_wait * 1000))
     raw: psycopg.Connection[Any] = psycopg.connect(
         address,
@@ -406,7 +406,7 @@ def connect(address: str, *, lock_wait: float) -> psycopg.Connection[Any]:
 
 
 def _cancel_statement(raw: psycopg.Connection[Any]) -> None:
-    """Cancel what the server does for *raw*; when it does not answer, end the connection."""
+    """Cancel the running statement of *raw* on the server; end the connection when the server does not respond."""
     try:
         raw.cancel_safe(timeout=_CANCEL)
     except psycopg.Error:

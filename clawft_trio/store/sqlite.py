@@ -24,7 +24,7 @@ from clawft_trio.store.sqlite_lanes import Lane, Reader, Writer
 T = TypeVar("T")
 
 _APPLICATION_ID = 0x436C_6177
-"""`Claw`, in the file's header: another application's database is refused, not written into."""
+"""`Claw`, in the file's header: another application's database is refused, not written to."""
 
 _CLOSING_GRACE = 10.0
 """Seconds that closing may take: SQLite moves the write-ahead log into the file then."""
@@ -37,7 +37,7 @@ _SMALLEST_DATABASE = 512
 
 
 class SqliteStore:
-    """A store in an SQLite file or in memory. Made by `open_store`."""
+    """A store in an SQLite file or in memory. Created by `open_store`."""
 
     engine: Engine = "sqlite"
 
@@ -63,7 +63,7 @@ class SqliteStore:
         """Run *function* in one transaction; see `Store.transact`.
 
         Raises:
-          StoreError: as there.
+          StoreError: see `Store.transact`.
 
         Cancellation: `Cancelled` means that nothing was written.
         """
@@ -71,7 +71,7 @@ class SqliteStore:
         return await self._writer.run(function, durable=durability == "power")
 
     async def read(self, function: Work[T]) -> T:
-        """Run *function*, which only reads, beside a writer.
+        """Run *function*, which only reads, at the same time as a writer.
 
         Raises:
           sqlite3.OperationalError: *function* tried to write.
@@ -88,7 +88,7 @@ class SqliteStore:
             yield
 
     def statistics(self) -> StoreStatistics:
-        """What it has done so far."""
+        """Return the current counts."""
         writer, reader = self._writer, self._reader
         return StoreStatistics(
             engine=self.engine,
@@ -114,7 +114,7 @@ async def open_sqlite(
     Raises:
       StoreError: see `open_store`.
 
-    Cancellation: the file is closed; migrations are applied wholly or not at all.
+    Cancellation: the file is closed; migrations are applied completely or not at all.
     """
     listeners = Listeners()
     lanes: list[Lane] = []
@@ -173,7 +173,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     with Named(source):
         _make_private_file(path)
         connection = sqlite3.connect(path, timeout=_LOCK_STEP_MS / 1000, isolation_level=None, check_same_thread=False)
-        # What a file's schema calls (defaults, checks, indexes) is not trusted to call functions with side effects.
+        # The file's schema (defaults, checks, indexes) is not trusted to call functions with side effects.
         connection.execute("PRAGMA trusted_schema = OFF")
         return connection
 
@@ -182,7 +182,7 @@ def _prepare(writer: Writer, path: Path, steps: tuple[Migration, ...], durabilit
     source, connection = str(path), writer._connection
     with Named(source):
         _refuse_foreign(connection, source)
-        # Only now: another application's file keeps its mode.
+        # Only now, so that another application's file keeps its mode.
         _restrict(path)
         # Several processes may open a new file at once; only one of them can switch it to WAL.
         _retry_while_locked(lambda: connection.execute("PRAGMA journal_mode = WAL"), writer._busy)
@@ -204,17 +204,17 @@ def _retry_while_locked(attempt: Callable[[], object], busy: float) -> None:
 
 
 def _make_private_file(path: Path) -> None:
-    """Make the file for its user alone, if it is not there.
+    """Create the file for its user alone, if it is missing.
 
     Raises:
       StoreCorrupt: it is too short for a database.
       StoreReadOnly: its mode forbids writing.
-      StoreError: it cannot be made.
+      StoreError: it cannot be created.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # An existing file is never opened here: closing it again would drop every POSIX lock that this process holds
-        # on it, other connections' included, and a process that closes then deletes their write-ahead log.
+        # An existing file is never opened here: closing it again would drop every POSIX lock that this process holds on
+        # it, including those of other connections, and a process that closes then deletes their write-ahead log.
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         found = path.stat()
@@ -242,7 +242,7 @@ def _refuse_foreign(connection: sqlite3.Connection, source: str) -> None:
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if mark != _APPLICATION_ID and (mark or tables):
         raise StoreCorrupt(f"{source}: is the database of another application", path=source)
-    # Statements that would run within ours. This package makes none.
+    # Statements that would run inside ours. This package creates none.
     strange = connection.execute("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone()
     if strange is not None:
         kind, name = strange
@@ -250,7 +250,7 @@ def _refuse_foreign(connection: sqlite3.Connection, source: str) -> None:
 
 
 def _migrate(writer: Writer, steps: tuple[Migration, ...], source: str) -> None:
-    # Checks first without a lock: most of the time there is nothing to do, and others may be writing.
+    # Checked first without a lock, because mostly there is nothing to do, and others may be writing.
     connection = writer._connection
     with Named(source):
         present = present_versions(connection, engine="sqlite")

@@ -1,4 +1,4 @@
-"""SQLite's failures under the names of this package."""
+"""Converts SQLite's failures to this package's errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BROKEN = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_C
 
 
 def copied(error: BaseException) -> BaseException:
-    """An error of its own for each task: callers write into what they catch."""
+    """Return a copy of a `StoreError`, one for each task, because callers write into what they catch."""
     if not isinstance(error, StoreError):
         return error
     fresh = type(error)(str(error), path=error.path)
@@ -22,7 +22,7 @@ def copied(error: BaseException) -> BaseException:
 
 
 def is_locked(exc: sqlite3.Error) -> bool:
-    """Whether another process holds a lock."""
+    """Return whether another process holds a lock."""
     return _code(exc) in _LOCKED
 
 
@@ -32,7 +32,7 @@ def _code(exc: sqlite3.Error) -> int:
 
 
 class Named:
-    """A context manager that gives failures of the database our names; violated constraints are the caller's."""
+    """A context manager that converts failures of the database to our errors; violated constraints are the caller's."""
 
     __slots__ = ("_reads", "_source")
 
@@ -69,7 +69,7 @@ def _typed(exc: BaseException, source: str, *, reads: bool) -> BaseException:  #
     if code in _BROKEN:
         return StoreError(f"{source}: {exc}", path=source)
     if code in {0, sqlite3.SQLITE_ERROR}:
-        # A table or column is not there, or a text is not UTF-8: the file is not what this package wrote.
+        # A table or column is missing, or a text is not UTF-8: this package did not write the file.
         return StoreCorrupt(f"{source}: does not have what a statement needs: {exc}", path=source)
     # In a read, the caller's function tried to write.
     return exc

@@ -39,7 +39,7 @@ class _Done:
 
 
 class Lane:
-    """One connection. Jobs run on it one after another, in a thread that lives while there are some."""
+    """One connection. Jobs run on it one after another, in a thread that runs while there are jobs."""
 
     def __init__(
         self, connection: sqlite3.Connection, token: trio.lowlevel.TrioToken, *, source: str, threaded: bool
@@ -57,7 +57,7 @@ class Lane:
 
     @property
     def waiting(self) -> int:
-        """Tasks that wait and are not being served."""
+        """Number of tasks that wait and are not being served."""
         return sum(not job.abandoned for job in tuple(self._jobs))
 
     def _count_failures(self, number: int) -> None:
@@ -82,7 +82,7 @@ class Lane:
             trio.lowlevel.start_thread_soon(self._serve, self._served, "clawft store")
 
     def _served(self, last: outcome.Outcome[_Done]) -> None:
-        # In the database thread. The trio run may be over.
+        # In the database thread. The trio run may have ended.
         with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(self._rest, last)
 
@@ -95,7 +95,7 @@ class Lane:
             self._idle.set()
 
     def _serve(self) -> _Done:
-        """Run jobs while there are some, in the database thread; the last ones are the result."""
+        """Run jobs while there are some, in the database thread; return the last ones."""
         raise NotImplementedError
 
     def _run_inline(self, job: Job[T]) -> T:
@@ -119,12 +119,12 @@ class Lane:
         self._publish_texts(done.texts)
 
     def _publish_texts(self, texts: Sequence[str]) -> None:
-        """Pass on what committed transactions sent to listeners."""
+        """Pass the texts that committed transactions sent to the listeners."""
 
     async def close(self) -> None:
-        """Wait for what is being done, refuse the rest, and close the connection.
+        """Wait for running jobs, refuse the others, and close the connection.
 
-        Cancellation: the rest is refused; the connection may still be open.
+        Cancellation: the others are refused; the connection may still be open.
         """
         self.closed = True
         while self._active:
@@ -174,7 +174,7 @@ class Writer(Lane):
         return await self._submit(function, durable=durable)
 
     def set_durability(self, durability: Durability) -> None:
-        """Say whether commits wait for the disk; while nothing runs."""
+        """Set whether commits wait for the disk; call it while nothing runs."""
         self._may_sync = self._syncs = durability == "power"
         self._connection.execute(_SYNCHRONOUS[self._syncs])
 
@@ -201,7 +201,7 @@ class Writer(Lane):
             self._set_sync(self._may_sync and durable)
             if not self.begin(lambda: self._jobs):
                 return
-            # A job without others needs no savepoint: the transaction is its own.
+            # A single job needs no savepoint: the transaction is its own.
             alone = len(self._jobs) == 1
             while len(group) < _GROUP and self._jobs and not (self._jobs[0].durable and not durable):
                 job = self._next()
@@ -220,7 +220,7 @@ class Writer(Lane):
             self._connection.execute(_SYNCHRONOUS[wanted])
 
     def begin(self, wanted: Callable[[], object]) -> bool:
-        """Lock the database for writing; False when nothing of it is wanted any more."""
+        """Lock the database for writing; return False when none of its jobs is wanted any more."""
         deadline = time.monotonic() + self._busy
         while True:
             try:
@@ -229,7 +229,7 @@ class Writer(Lane):
             except sqlite3.OperationalError as exc:
                 if not is_locked(exc) or time.monotonic() >= deadline:
                     raise
-            # What was cancelled meanwhile is not waited for.
+            # Cancelled jobs are not waited for.
             while self._jobs and self._jobs[0].abandoned:
                 self._jobs.popleft()
             if not wanted():
@@ -241,7 +241,7 @@ class Writer(Lane):
         job.result = self._outcome(job)
         if not isinstance(job.result, outcome.Value):
             del self._texts[texts:]
-            # A full disk makes SQLite roll the whole transaction back; then the savepoint is gone, too.
+            # On a full disk SQLite rolls the whole transaction back; then the savepoint is gone, too.
             if not connection.in_transaction:
                 raise StoreError(f"{self._source}: the transaction was rolled back", path=self._source)
             connection.execute("ROLLBACK TO job")
@@ -258,7 +258,7 @@ class Writer(Lane):
     def _commit(self, jobs: int) -> None:
         if not jobs:
             self._texts.clear()
-            # A full disk makes SQLite roll the transaction back by itself.
+            # On a full disk SQLite has already rolled the transaction back.
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             return
@@ -274,7 +274,7 @@ class Writer(Lane):
         return found
 
     def _fail(self, jobs: list[Job[Any]], error: BaseException) -> None:
-        """Nothing of *jobs* is in the file: those without an error of their own get *error*."""
+        """Deliver *error* to those of *jobs* that have no error of their own: nothing of *jobs* is in the file."""
         self._texts.clear()
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
@@ -291,7 +291,7 @@ class Writer(Lane):
         return value
 
     def transaction(self, function: Work[T], wanted: Callable[[], object] = lambda: True) -> T:
-        """Run *function* in a transaction of its own, in the calling thread; while no job runs."""
+        """Run *function* in a separate transaction, in the calling thread; call it while no job runs."""
         self._texts.clear()
         with self._named:
             self.begin(wanted)
@@ -359,7 +359,7 @@ class Reader(Lane):
         return value
 
     def _run_inline(self, job: Job[T]) -> T:
-        # The connection is the writer's, too, and `PRAGMA query_only` would make SQLite prepare every statement again.
+        # The writer uses the same connection, and `PRAGMA query_only` would make SQLite prepare every statement again.
         try:
             before = self._connection.total_changes
             value = self._look(job.function)
@@ -372,7 +372,7 @@ class Reader(Lane):
 
 
 def _wrote() -> sqlite3.OperationalError:
-    """The error that SQLite raises for a write on a connection that only reads."""
+    """Return the error that SQLite raises for a write on a read-only connection."""
     error = sqlite3.OperationalError("attempt to write a readonly database")
     error.sqlite_errorcode = sqlite3.SQLITE_READONLY
     return error

@@ -1,15 +1,16 @@
 """A scriptable MCP server: in process over any two streams, or as a child process.
 
-It shares no code with the client that it tests: plain `json`, plain dicts.
+It shares no code with the client that it tests: it uses plain `json` and plain dicts.
 
-In process, a test holds the requests that it wants to answer by hand:
+
+In process, a test answers selected requests by hand:
 
     server = ScriptedMcpServer(hold=["tools/call"])
     nursery.start_soon(server.run, send, receive)
     held = await server.wait_held()
     await held.answer({"content": []})
 
-As a child process (`scripted_server("--ignore-eof")` is its command), its tools do what their arguments demand:
+As a child process (`scripted_server("--ignore-eof")` is its command), its tools act as their arguments demand:
 
 | tool | arguments | does |
 |---|---|---|
@@ -52,11 +53,11 @@ import trio.testing
 
 Json: TypeAlias = dict[str, Any]
 RequestCallback: TypeAlias = Callable[[Json], Awaitable[Any]]
-"""Answers a request from its `params`; raises `Failure` to answer with an error."""
+"""Answers a request from its `params`; raises `Failure` to respond with an error."""
 
 
 class Failure(Exception):
-    """Answers with a JSON-RPC error."""
+    """Makes the server respond with a JSON-RPC error."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -64,7 +65,7 @@ class Failure(Exception):
 
 
 class Held:
-    """A request that the server got and that a test answers by hand, once."""
+    """A request that the server received and that a test answers by hand, once."""
 
     def __init__(self, server: ScriptedMcpServer, message: Json) -> None:
         self._server = server
@@ -76,16 +77,16 @@ class Held:
         return f"<Held {self.method} id={self.id!r}>"
 
     async def answer(self, result: Any) -> None:
-        """Answer with *result*.
+        """Respond with *result*.
 
-        Cancellation: the answer may have been cut.
+        Cancellation: the response may have been cut.
         """
         await self._server.write({"jsonrpc": "2.0", "id": self.id, "result": result})
 
     async def fail(self, code: int, message: str) -> None:
-        """Answer with an error.
+        """Respond with an error.
 
-        Cancellation: the answer may have been cut.
+        Cancellation: the response may have been cut.
         """
         await self._server.write({"jsonrpc": "2.0", "id": self.id, "error": {"code": code, "message": message}})
 
@@ -94,10 +95,10 @@ class ScriptedMcpServer:
     """An MCP server controlled by a test.
 
     Args:
-      hold: methods with requests that wait for the test (`wait_held`).
-      answers: methods and how they are answered, over the built-in ones.
+      hold: methods whose requests wait for the test (`wait_held`).
+      answers: functions that answer methods, overriding the built-in ones.
       protocol: the revision that it names in the handshake.
-      tools: as `tools/list` gives them; None lists the built-in tools.
+      tools: the content of `tools/list`; None lists the built-in tools.
     """
 
     def __init__(
@@ -149,7 +150,7 @@ class ScriptedMcpServer:
             nursery.cancel_scope.cancel(reason="the client closed its end")
 
     async def wait_held(self) -> Held:
-        """The next request that this test has to answer.
+        """Return the next request that this test has to answer.
 
         Cancellation: none is lost.
         """
@@ -172,7 +173,7 @@ class ScriptedMcpServer:
             await self._send.send_all(data)
 
     async def close_output(self) -> None:
-        """Close the stream to the client and go on reading.
+        """Close the stream to the client and continue to read.
 
         Cancellation: it is closed.
         """
@@ -187,7 +188,7 @@ class ScriptedMcpServer:
         await self.write({"jsonrpc": "2.0", "method": method, "params": params or {}})
 
     async def ask(self, method: str, params: Json | None = None, *, request_id: Any = None) -> Json:
-        """Send a request to the client and wait for its whole response message.
+        """Send a request to the client and wait for its complete response message.
 
         Cancellation: a later response is ignored.
         """

@@ -220,7 +220,7 @@ class FanOut:
         """
         named = [(job, paths) for job in jobs if (paths := _paths(job, self.context.workspace))]
         if named:
-            # A path on a mount that does not answer may hang for ever: a cancelled turn does not wait for the thread.
+            # Abandoned on cancellation, because a path on a mount that hangs would block the thread endlessly.
             await trio.to_thread.run_sync(_want_paths, named, abandon_on_cancel=True, limiter=self.locks.threads)
 
     # --- one call ------------------------------------------------------------------------------------------

@@ -282,7 +282,7 @@ class HeldLock:
 
         Cancellation: the task leaves the queue; nothing is held.
         """
-        # A path on a mount that does not answer may hang for ever: a cancelled task does not wait for the thread.
+        # Abandoned on cancellation, because a path on a mount that hangs would block the thread endlessly.
         paths = [path for path, _ in self._paths]
         keys = await trio.to_thread.run_sync(
             path_keys, paths, self._root, abandon_on_cancel=True, limiter=self._locks.threads

@@ -326,6 +326,21 @@ async def test_a_stopped_session_answers_what_ran_and_what_waited(autojump_clock
     assert loop.statistics().cancelled == 3
 
 
+async def test_a_message_that_came_twice_has_one_reply_when_its_session_is_stopped(autojump_clock: object) -> None:
+    async with running() as (bus, loop, seen):
+        answered, slow, waits = asks("answered"), asks("slow", metadata={"takes": 10}), asks("waits")
+        await bus.publish_inbound(answered)
+        await trio.sleep(1)
+        for message in (slow, slow, answered, waits, waits):
+            await bus.publish_inbound(message)
+        await trio.sleep(1)
+        assert loop.cancel_session("test:1") == 2
+        await trio.sleep(1)
+        await bus.publish_inbound(waits)
+    assert sorted(reply.reply_to for reply in seen.replies) == sorted(message.id for message in (answered, slow, waits))
+    assert loop.statistics().cancelled == 2
+
+
 async def test_everything_can_be_stopped(autojump_clock: object) -> None:
     async with running(policy=LoopPolicy(max_concurrent_turns=2)) as (bus, loop, seen):
         for number in range(6):

@@ -90,6 +90,40 @@ async def test_a_refusal_keeps_status_body_and_the_headers_that_matter():
 
 
 @pytest.mark.parametrize(
+    ("header", "wait"),
+    [
+        ("5", 5.0),
+        ("2.5", 2.5),
+        ("Wed, 21 Oct 2093 07:28:00 GMT", 3600.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("soon", None),
+        ("nan", None),
+    ],
+)
+async def test_the_servers_wait_is_read_in_every_form(header, wait):
+    async def answer(request):
+        if not await initialize(request):
+            await request.respond(429, b"", **{"retry-after": header})
+
+    async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=ALONE) as client:
+        with pytest.raises(PeerError, match="429") as caught:
+            await client.call_tool("x")
+    assert (caught.value.retry_after, caught.value.retryable) == (wait, True)
+
+
+@pytest.mark.parametrize(("status", "retryable"), [(408, True), (425, True), (503, True), (400, False), (501, False)])
+async def test_a_status_says_whether_the_same_request_may_succeed_later(status, retryable):
+    async def answer(request):
+        if not await initialize(request):
+            await request.respond(status, b"")
+
+    async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=ALONE) as client:
+        with pytest.raises(PeerError, match=str(status)) as caught:
+            await client.call_tool("x")
+    assert caught.value.retryable is retryable
+
+
+@pytest.mark.parametrize(
     "location",
     [
         "file:///etc/passwd",

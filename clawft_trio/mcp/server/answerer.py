@@ -1,4 +1,4 @@
-"""The answer to each request of a client, in either kind of revision. Knows nothing of pipes and HTTP."""
+"""Answers each request of a client, in both kinds of revisions. Independent of pipes and HTTP."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from clawft_trio.observe.trace_context import continuing
 
 
 class Answerer:
-    """Answers requests about what *server* offers."""
+    """Answers requests about the offers of *server*."""
 
     def __init__(self, server: McpServer, options: ServeOptions) -> None:
         self.server: McpServer = server
@@ -45,12 +45,12 @@ class Answerer:
         }
 
     async def answer(self, request: ServerRequest) -> JsonObject:
-        """The result of *request*.
+        """Return the result of *request*.
 
         Raises:
-          PeerError: it is answered with an error.
+          PeerError: the response is an error.
 
-        Cancellation: what runs for it is cancelled and awaited.
+        Cancellation: the code that runs for the request is cancelled and awaited.
         """
         peer = request.peer
         methods = self._stateless if peer.stateless else self._handshake
@@ -71,10 +71,10 @@ class Answerer:
         return result
 
     def initialize(self, peer: Peer, params: Raw) -> JsonObject:
-        """Note what the client declares, and answer its `initialize`. Sync, so that what is read next finds it done.
+        """Store what the client declares, and return the result of its `initialize`. Sync: later requests find it done.
 
         Raises:
-          PeerError: the parameters are none.
+          PeerError: the parameters are invalid.
         """
         hello = decode_params(params, InitializeParams)
         peer.version = hello.protocol_version if hello.protocol_version in HANDSHAKE_VERSIONS else LATEST_HANDSHAKE
@@ -134,7 +134,7 @@ class Answerer:
 
 
 def _trace_of(params: Raw) -> Mapping[str, Any]:
-    """The `_meta` of *params* where it names a trace that goes on here."""
+    """Return the `_meta` of *params*, which may name a trace to continue."""
     if b'"traceparent"' not in bytes(params):
         return {}
     try:

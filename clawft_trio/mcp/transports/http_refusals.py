@@ -9,6 +9,7 @@ from clawft_trio.errors import MAX_BODY, McpError, PeerError
 from clawft_trio.mcp.auth.challenge import bearer_challenge
 from clawft_trio.mcp.jsonrpc import ErrorObject, decode_error
 from clawft_trio.net import HttpResponse
+from clawft_trio.retry_hints import RETRYABLE_STATUSES, retry_after
 
 _SHOWN = 200
 """Characters of a refusal's body in the error's message; `PeerError.body` has more of it."""
@@ -39,10 +40,8 @@ def http_error(response: HttpResponse, text: str, method: str, server: str) -> M
         body=text,
         headers=kept,
     )
-    error.retryable = response.status == 429 or response.status >= 500
-    wait = response.headers.get("retry-after", "")
-    if wait.isdigit():
-        error.retry_after = float(wait[:9])
+    error.retryable = response.status in RETRYABLE_STATUSES
+    error.retry_after = retry_after(response.headers)
     return error
 
 
