@@ -37,7 +37,7 @@ class AskedTargets:
     attempts get a `branch()` each, which records the targets that it is asking.
     """
 
-    __slots__ = ("_known", "_parent", "_prepaid", "_running")
+    __slots__ = ("_branches", "_expected", "_known", "_parent", "_prepaid", "_running")
 
     def __init__(self, parent: AskedTargets | None = None) -> None:
         self._parent = parent
@@ -46,10 +46,19 @@ class AskedTargets:
         # Buckets from which the token of one further request was already taken.
         self._prepaid: set[_Bucket] = set() if parent is None else parent._prepaid
         self._running: list[_Bucket] = []
+        self._expected: list[_Bucket] = []
+        self._branches: list[AskedTargets] = []
 
     def branch(self) -> AskedTargets:
-        """Make a branch of this record, for one of several concurrent attempts."""
-        return AskedTargets(self)
+        """Make a branch of this record, for one of several concurrent attempts; `close` it at the attempt's end."""
+        branch = AskedTargets(self)
+        self._branches.append(branch)
+        return branch
+
+    def close(self) -> None:
+        """Remove this branch: its attempt has ended."""
+        if self._parent is not None:
+            self._parent._branches.remove(self)
 
     def is_first(self, budget: TargetBudget, target: str, part: int = 0) -> bool:
         """Count a request to *target*; return True for the call's first one, which is always allowed.
@@ -97,21 +106,29 @@ class AskedTargets:
         else:
             budget.take_back(target)
 
+    def expect(self, budget: TargetBudget, target: str) -> None:
+        """Record that *target* is about to be asked, until `asking` says so or this branch is closed."""
+        self._expected.append((budget, target))
+
+    def started(self, budget: TargetBudget, target: str) -> None:
+        """Record that the attempt that `expect` announced has started."""
+        if (budget, target) in self._expected:
+            self._expected.remove((budget, target))
+
     @contextmanager
     def asking(self, budget: TargetBudget, target: str) -> Iterator[None]:
-        """Record *target*, during the block, as one that this branch and its parents are asking."""
-        bucket = (budget, target)
-        branch: AskedTargets | None = self
-        while branch is not None:
-            branch._running.append(bucket)
-            branch = branch._parent
+        """Record *target*, during the block, as one that this branch is asking."""
+        self._running.append((budget, target))
         try:
             yield
         finally:
-            branch = self
-            while branch is not None:
-                branch._running.remove(bucket)
-                branch = branch._parent
+            self._running.remove((budget, target))
+
+    def _asked_now(self) -> Iterator[_Bucket]:
+        yield from self._running
+        yield from self._expected
+        for branch in self._branches:
+            yield from branch._asked_now()
 
     def prepay_running(self) -> list[_Bucket] | None:
         """Prepay every target that this branch is asking, so that the branch can be cancelled and repeated.
@@ -119,7 +136,7 @@ class AskedTargets:
         Returns the buckets of the tokens taken now, for `give_back`; None, and takes nothing, if a bucket is empty.
         """
         taken: list[_Bucket] = []
-        for bucket in dict.fromkeys(self._running):
+        for bucket in dict.fromkeys(self._asked_now()):
             if bucket in self._prepaid:
                 continue
             if not self.prepay(*bucket):

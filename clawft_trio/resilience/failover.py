@@ -205,7 +205,10 @@ class _Walk(Generic[T]):
         budget = self._chain.budget
         if budget is None or (self._call.budgeted == target.name and target not in self._errors):
             return True
-        return self._asked.may_ask(budget, target.name, target.part)
+        if not self._asked.may_ask(budget, target.name, target.part):
+            return False
+        self._asked.expect(budget, target.name)
+        return True
 
     async def _ask(self, target: _Target[T]) -> T:
         call = self._call.showing(self._shown)
@@ -261,6 +264,7 @@ class _Walk(Generic[T]):
         if budget is None:
             return await target.attempt(call)
         with asked_of(call).asking(budget, target.name):
+            self._asked.started(budget, target.name)
             return await target.attempt(call.replaced(budgeted=target.name))
 
     def _note(self, target: _Target[T], exc: Exception) -> None:

@@ -66,7 +66,7 @@ class Hedge(Policy):
         call = entered(budget, target, call).showing(shown)
         asked = asked_of(call)
         if budget is not None:
-            attempt = partial(_asking, budget, target, attempt)
+            attempt = partial(_asking, budget, target, asked, attempt)
         left = self.extra
 
         def next_attempt(replaces: bool) -> Attempt[T] | None:  # noqa: ARG001 - each extra attempt takes a token
@@ -74,6 +74,8 @@ class Hedge(Policy):
             if not left or not (budget is None or budget.withdraw(target)):
                 return None
             left -= 1
+            if budget is not None:
+                asked.expect(budget, target)
             call.observer(HedgeStarted(slow=target, target=target, call_id=call.id, turn_id=call.turn_id))
             return attempt
 
@@ -83,12 +85,15 @@ class Hedge(Policy):
         except Exception as exc:
             if not race.dropped or not (budget is None or asked.may_repeat(budget, target)):
                 raise
+            if budget is not None:
+                asked.expect(budget, target)
             await shown.retract(exc, call)
         return await attempt(call)
 
 
-async def _asking(budget: RetryBudget, target: str, attempt: Attempt[T], call: Call) -> T:
+async def _asking(budget: RetryBudget, target: str, expected: AskedTargets, attempt: Attempt[T], call: Call) -> T:
     with asked_of(call).asking(budget, target):
+        expected.started(budget, target)
         return await attempt(call)
 
 
@@ -124,7 +129,7 @@ class _Arm(Generic[T]):
                 await self._compete(event)
             return
         await race.call.emit(event)
-        if race.paused and isinstance(event, Reset):
+        if type(event) is Reset and race.rivals():
             race.reopen()
 
     async def _compete(self, event: StreamEvent) -> None:
@@ -162,9 +167,10 @@ class _Arm(Generic[T]):
                 race.succeed(result)
         except Exception as exc:  # noqa: BLE001  # raised by Race.run, bare
             race.errors[self.number] = exc
-            if race.winner is self and race.paused:
+            if race.winner is self and race.rivals():
                 await race.replace_winner(exc)
         finally:
+            self.asked.close()
             race.running -= 1
             race.settled.set()
 
@@ -205,8 +211,6 @@ class Race(Generic[T]):
         self.winner: _Arm[T] | None = None
         self.running: int = 0
         self.settled: trio.Event = trio.Event()
-        #: whether a loser waits for the end of the winner
-        self.paused: bool = False
         self._reopened = trio.Event()
         self._cancelled: set[int] = set()
         self._prepaid: list[tuple[TargetBudget, str]] = []
@@ -227,11 +231,9 @@ class Race(Generic[T]):
     def win(self, arm: _Arm[T]) -> None:
         """Make *arm* the winner, because it has its first content."""
         self.winner = arm
-        for other in self._rivals():
+        for other in self.rivals():
             taken = other.asked.prepay_running()
-            if taken is None:
-                self.paused = True
-            else:
+            if taken is not None:
                 self._prepaid += taken
                 self._cancel(other)
         self.settled.set()
@@ -239,11 +241,12 @@ class Race(Generic[T]):
     def succeed(self, result: T) -> None:
         """Make the winner's result the result of the race."""
         self.results.append(result)
-        for other in self._rivals():
+        for other in self.rivals():
             self._cancel(other)
         asked_of(self.call).give_back(self._prepaid)
 
-    def _rivals(self) -> list[_Arm[T]]:
+    def rivals(self) -> list[_Arm[T]]:
+        """Return the other attempts than the winner that run and are not cancelled: beside a winner they are paused."""
         over = self.errors.keys() | self._cancelled
         return [arm for arm in self._arms if arm is not self.winner and arm.number not in over]
 
@@ -261,7 +264,7 @@ class Race(Generic[T]):
 
     def reopen(self) -> None:
         """Let the paused attempts compete again: the winner's content was retracted."""
-        self.winner, self.paused = None, False
+        self.winner = None
         self._reopened.set()
         self._reopened = trio.Event()
 
@@ -274,7 +277,7 @@ class Race(Generic[T]):
             await self._shown.retract(exc, self.call)
             self.reopen()
             return
-        for other in self._rivals():
+        for other in self.rivals():
             self._cancel(other)
 
     def note(self, sign: LifeSign, quiet_for: float) -> None:
@@ -309,16 +312,19 @@ class Race(Generic[T]):
 
     async def _start_others(self, nursery: trio.Nursery) -> None:
         """Start an attempt whenever one is due; stop when the race is decided, or no further one may start."""
-        while self.winner is None and self.running:
+        while self._is_open() and self.running:
             self.settled = trio.Event()
             replaces = self._last_failed()
             if not replaces:
                 with trio.move_on_at(self._due) as scope:
                     await self.settled.wait()
-                if not scope.cancelled_caught or trio.current_time() < self._due:
+                if not (self._is_open() and scope.cancelled_caught and trio.current_time() >= self._due):
                     continue
             if not self._start_next(nursery, replaces):
                 return
+
+    def _is_open(self) -> bool:
+        return self.winner is None
 
     def _last_failed(self) -> bool:
         return len(self._arms) > 1 and self._arms[-1].number in self.errors

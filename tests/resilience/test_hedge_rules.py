@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 import trio
 
@@ -276,3 +278,12 @@ async def test_a_race_with_a_waiting_loser_can_be_cancelled_anywhere(autojump_cl
         assert all(model.running == 0 for model in models)
 
     assert await cancel_everywhere(operation, check) > 5
+
+
+async def test_no_attempt_starts_in_the_moment_in_which_another_wins(autojump_clock: trio.testing.MockClock) -> None:
+    """The hedge is due when the first content comes; an attempt that started behind the winner would wait for ever."""
+    for _ in range(20):
+        breaks = [Wait(1.0), Say("br"), Wait(1.0), Fail(ServerError("broke"))]
+        model = ScriptedProvider(breaks, *[[Wait(1.0), Say("ok"), Finish()]] * 2, name="a")
+        with trio.fail_after(100.0), suppress(ServerError):
+            assert (await complete(Resilient(model, Hedge(after=1.0)), REQUEST)).text == "ok"

@@ -136,8 +136,16 @@ def bound_of(budget: RetryBudget, calls: int, seconds: float) -> float:
     return calls * (1 + budget.ratio) + budget.capacity + budget.per_second * seconds
 
 
+# A target is allowed and its attempt cancelled, by the winner of an outer race, before it has begun.
+CANCELLED_AS_IT_BEGINS: dict[str, Any] = {
+    "begin": ("slow breaks", "slow", "slow breaks"), "steps": [4, 6, 7, 3, 5, 3], "capacity": 5.0, "ratio": 0.25,
+    "per_second": 0.0, "hedge_after": 1.0, "leaf": "retry hedge", "nested": False, "outer": "hedge",
+}  # fmt: skip
+
+
 @settings(deadline=None, max_examples=60)
 @example(**BREAKERS)
+@example(**CANCELLED_AS_IT_BEGINS)
 @given(
     begin=st.tuples(*[st.sampled_from(["down", *STATES])] * 3),
     steps=st.lists(changes | bursts, min_size=1, max_size=12),
@@ -190,7 +198,8 @@ async def test_no_call_is_lost_while_a_target_is_well_and_no_target_gets_more_th
     async def one() -> None:
         screen = Screen()
         try:
-            response = await complete(chain, REQUEST, screen)
+            with trio.fail_after(1_000.0):
+                response = await complete(chain, REQUEST, screen)
         except ClawftError:
             assert not any(target.state in WELL for target in targets)
         else:
