@@ -25,6 +25,11 @@ def storable_key(text: str) -> str:
     return _NOT_STORABLE.sub(_code, text)
 
 
+def storable_text(text: str) -> str:
+    """Return *text* with the characters replaced that a database cannot store (NUL, lone surrogates)."""
+    return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 _NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 
 

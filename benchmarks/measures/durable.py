@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+import tempfile
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
@@ -42,6 +43,17 @@ def choose(request):
     return [CallTool("pay", {"n": "1"}), Finish()]
 
 
+@contextmanager
+def folder_of(setting: Setting, *, slow: bool) -> Iterator[Path]:
+    """Where the store is: with a simulated disk in memory where that can be, so that the real disk adds nothing."""
+    memory = Path("/dev/shm")
+    if not (slow and memory.is_dir()):
+        yield setting.folder
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
 class SlowDisk:
     """Every commit that waits for the disk takes `FSYNC` longer, without holding the interpreter."""
 
@@ -64,8 +76,8 @@ def answering(*, engine: str, at_once: int, slow: bool = False) -> Open:
     async def opened(setting: Setting) -> AsyncGenerator[Round, None]:
         count = setting.sized(TURNS, 4)
         server = postgres_server.running(fsync=True) if engine == "postgresql" else nullcontext()
-        with server as running:
-            place = {"memory": None, "sqlite": setting.folder / "agent.db"}.get(engine) if running is None else None
+        with server as running, folder_of(setting, slow=slow) as folder:
+            place = {"memory": None, "sqlite": folder / "agent.db"}.get(engine) if running is None else None
             place = running.schema() if running is not None else place
             async with open_agent(
                 ["p/m"],

@@ -42,7 +42,7 @@ from clawft_trio.agent.serialization import (
 from clawft_trio.bus.undelivered import REPLY, insert_undelivered, key_of
 from clawft_trio.chat import ChatResponse, ToolCall
 from clawft_trio.errors import OutcomeUnknown
-from clawft_trio.keys import joined_key
+from clawft_trio.keys import joined_key, storable_key
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.store import Connection, Store, Work
 from clawft_trio.store.leases import Lease, expire_ended, release
@@ -445,9 +445,11 @@ class Journal:
             return {}
         query = "SELECT call, tool, idempotent, answer FROM tool_calls WHERE turn = ? AND round = ?"
         rows = await self._store.read(lambda connection: connection.execute(query, (turn_id, number)).fetchall())
-        known = {call: _known(call, tool, idempotent, data) for call, tool, idempotent, data in rows}
-        wanted = {call.id for call in calls}
-        return {call: answer for call, answer in known.items() if answer is not None and call in wanted}
+        ids = {storable_key(call.id): call.id for call in calls}
+        known = {
+            ids[key]: _known(ids[key], tool, idempotent, data) for key, tool, idempotent, data in rows if key in ids
+        }
+        return {call: answer for call, answer in known.items() if answer is not None}
 
 
 class RoundJournal:
@@ -466,7 +468,7 @@ class RoundJournal:
 
         Cancellation: `Cancelled` means that it is not recorded; the call must not run.
         """
-        row = (self._turn_id, self._number, call.id, tool.name, int(tool.metadata.idempotent))
+        row = (self._turn_id, self._number, storable_key(call.id), tool.name, int(tool.metadata.idempotent))
         query = (
             "INSERT INTO tool_calls (turn, round, call, tool, idempotent) VALUES (?, ?, ?, ?, ?)"
             " ON CONFLICT (turn, round, call)"
@@ -485,7 +487,8 @@ class RoundJournal:
         query = "UPDATE tool_calls SET answer = ? WHERE turn = ? AND round = ? AND call = ?"
 
         def note(connection: Connection) -> None:
-            connection.execute(query, (tool_result_to_json(answer), self._turn_id, self._number, answer.call_id))
+            values = (tool_result_to_json(answer), self._turn_id, self._number, storable_key(answer.call_id))
+            connection.execute(query, values)
 
         await self._journal._write_later(self._turn_id, note)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clawft_trio.bus.undelivered import MIGRATIONS as SHELF_MIGRATIONS
 from clawft_trio.errors import LeaseLost
+from clawft_trio.keys import storable_text
 from clawft_trio.store import Connection, Migration
 from clawft_trio.store.leases import LEASE_MIGRATIONS
 
@@ -124,7 +125,7 @@ def end_turn(connection: Connection, turn: str, session: str, accepted_at: str, 
 
 def give_up(connection: Connection, turn: str, error: str) -> None:
     """Store the message of *turn*, which is about to end, for `workers.requeue`."""
-    connection.execute("UPDATE turns SET given_up = message, error = ? WHERE turn = ?", (error, turn))
+    connection.execute("UPDATE turns SET given_up = message, error = ? WHERE turn = ?", (storable_text(error), turn))
 
 
 def refuse_if_owned(connection: Connection, name: str, owner: str) -> None:

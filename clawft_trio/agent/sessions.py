@@ -11,6 +11,7 @@ import trio
 from clawft_trio.agent.serialization import message_from_json, message_to_json
 from clawft_trio.agent.session_view import Compaction, SessionTail, StoredMessage, place_of, presentable
 from clawft_trio.chat import Message
+from clawft_trio.keys import storable_key, storable_text
 from clawft_trio.store import Connection, Migration, Store
 from clawft_trio.store.ownership import Ownership
 
@@ -201,7 +202,7 @@ class Sessions:
 
         Cancellation: `Cancelled` means that nothing was stored.
         """
-        row = (session, self._now().isoformat(), compaction.cut, compaction.cleared, compaction.summary)
+        row = (session, self._now().isoformat(), compaction.cut, compaction.cleared, storable_text(compaction.summary))
 
         def add(connection: Connection) -> bool:
             newest = """
@@ -227,8 +228,7 @@ class Sessions:
 
         Cancellation: `Cancelled` means that it was not stored.
         """
-        # SQLite text cannot hold lone surrogates, which odd file names contain.
-        row = (session, reference, text.encode(errors="replace").decode())
+        row = (session, storable_key(reference), storable_text(text))
         query = """
             INSERT INTO results (session, call, text) VALUES (?, ?, ?)
             ON CONFLICT (session, call) DO UPDATE SET text = excluded.text
@@ -253,7 +253,7 @@ class Sessions:
         def look(connection: Connection) -> str | None:
             if place is None:
                 query = "SELECT text FROM results WHERE session = ? AND call = ?"
-                found = connection.execute(query, (session, reference)).fetchone()
+                found = connection.execute(query, (session, storable_key(reference))).fetchone()
                 return None if found is None else str(found[0])
             query = "SELECT message FROM messages WHERE session = ? AND place = ?"
             found = connection.execute(query, (session, place)).fetchone()

@@ -13,6 +13,7 @@ import trio
 from clawft_trio.bus.pieces import PIECES, PieceRelay, decode_pieces
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import StoreCorrupt
+from clawft_trio.keys import joined_key
 from clawft_trio.messages import OutboundMessage
 from clawft_trio.store import Connection, Migration, Store
 from clawft_trio.store.ownership import Ownership, channel_name
@@ -120,7 +121,7 @@ def is_shared(undelivered: UndeliveredReplies) -> TypeGuard[SharedUndelivered]:
 
 def key_of(message: OutboundMessage) -> str | None:
     """Return the key of the one final reply to a message; None for a message that answers none."""
-    return None if message.reply_to is None else f"{message.channel}\n{message.chat_id}\n{message.reply_to}"
+    return None if message.reply_to is None else joined_key(message.channel, message.chat_id, message.reply_to)
 
 
 class MemoryUndelivered:

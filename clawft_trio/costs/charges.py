@@ -23,6 +23,7 @@ from clawft_trio.costs.budgets import (
 from clawft_trio.costs.money import SATURATED, from_pico
 from clawft_trio.costs.records import Bill, Claim, Closing, Limits
 from clawft_trio.costs.spending import TOKENS, as_text
+from clawft_trio.keys import storable_text
 from clawft_trio.store import Connection
 
 _MOST_TOKENS = 10**12
@@ -168,15 +169,10 @@ def _closed(closing: Closing, periods: tuple[str, str]) -> tuple[Any, ...]:
         as_pico(bill.cost),
         bill.certainty,
         min(bill.usage.web_searches, _MOST_TOKENS),
-        _storable(bill.usage.service_tier),
-        _storable(bill.note),
+        storable_text(bill.usage.service_tier),
+        storable_text(bill.note),
         *[min(getattr(bill.usage, name), _MOST_TOKENS) for name in TOKENS],
     )
-
-
-def _storable(text: str) -> str:
-    """Convert *text*, which may come from a provider, to text that both databases can store: UTF-8 without NUL."""
-    return text.encode(errors="replace").decode().replace("\0", "?")
 
 
 def _tokens(usage: Usage) -> int:

@@ -72,6 +72,8 @@ class Malformed:
     syntax: bool = False
     #: beginning of the line, for a log
     sample: str = ""
+    #: the message with U+FFFD for each half of a surrogate pair, where only those are wrong: a list is read from it
+    repaired: Envelope | None = None
 
 
 JsonRpcMessage: TypeAlias = Envelope | Malformed
@@ -205,7 +207,49 @@ def _read_oddity(line: bytes, exc: Exception) -> list[JsonRpcMessage]:
         return _read_batch(text, exc)
     if len(text) < len(line) and line.startswith(_BOM):
         return parse(text)
-    return [_malformed(str(exc), text, text[-_TAIL:], syntax=_is_syntax(exc))]
+    malformed = _malformed(str(exc), text, text[-_TAIL:], syntax=_is_syntax(exc))
+    return [attrs.evolve(malformed, repaired=_repaired(text))]
+
+
+def _repaired(text: bytes) -> Envelope | None:
+    try:
+        found = _without_lone_surrogates(text)
+        return None if found is None else _decode(found)
+    except (ValueError, RecursionError):
+        return None
+
+
+# Text without a lone surrogate; possessive, so that hostile text costs linear time.
+_PAIRED = re.compile(
+    rb"(?:[^\\]++|\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(?![dD][89a-fA-F])|[^u]))*+",
+    re.DOTALL,
+)
+_LONE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+
+_LONGEST_REPAIR = 1024 * 1024
+"""Bytes of the largest message in which lone surrogates are replaced: about 10 ms."""
+
+_MOST_REPAIRS = 1000
+
+
+def _without_lone_surrogates(text: bytes) -> bytes | None:
+    """Return *text* with U+FFFD for each escaped half of a surrogate pair; None when there is none, or too many.
+
+    JSON allows them, and servers that cut a text in the middle of an emoji send them, but they are not Unicode text.
+    """
+    if len(text) > _LONGEST_REPAIR or not _LONE.search(text):
+        return None
+    pieces: list[bytes] = []
+    position = 0
+    while found := _PAIRED.match(text, position):
+        pieces.append(found.group())
+        if found.end() == len(text):
+            break
+        if len(pieces) > _MOST_REPAIRS or not _LONE.match(text, found.end()):
+            return None
+        pieces.append(rb"\ufffd")
+        position = found.end() + 6
+    return b"".join(pieces) if len(pieces) > 1 else None
 
 
 def _read_batch(text: bytes, exc: Exception) -> list[JsonRpcMessage]:

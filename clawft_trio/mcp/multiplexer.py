@@ -256,9 +256,14 @@ class Multiplexer:
         if self._on_malformed is not None:
             self._on_malformed(message)
         pending = None if message.has_method else self._requests.find(message.id)
-        if pending is not None:
-            error = ProtocolViolation(f"{pending.method}: {message.reason}", server=self.name)
-            self._requests.settle(pending, outcome.Error(error))
+        if pending is None:
+            return
+        if message.repaired is not None and pending.method.endswith("/list"):
+            # One cut text in one entry must not cost all entries.
+            self._requests.settle(pending, outcome.Value(message.repaired))
+            return
+        error = ProtocolViolation(f"{pending.method}: {message.reason}", server=self.name)
+        self._requests.settle(pending, outcome.Error(error))
 
     def fail(self, key: Id, error: Exception) -> None:
         """Settle the call *key* with *error*, if it still waits: the transport knows that no response will come."""

@@ -1,4 +1,4 @@
-"""Progress of tasks: reports that arrive after the request that started the task was answered."""
+"""Progress of tasks: reports that arrive after the response to the request that started the task."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ _log = logging.getLogger("clawft_trio.mcp")
 
 
 class TaskProgress:
-    """Gives progress reports of tasks to their callers, by tokens.
+    """Passes progress reports of tasks to their callers, by tokens.
 
-    The request that starts a task is answered long before the task ends, and its own token with it.
+    The server responds to the request that starts a task long before the task ends, and with the response the token of
+    the request itself expires.
 
     Args:
-      server: its name, for the log.
+      server: name of the server, for the log.
     """
 
     def __init__(self, server: str) -> None:
@@ -27,7 +28,7 @@ class TaskProgress:
 
     @contextmanager
     def reported_to(self, on_progress: OnProgress) -> Iterator[str]:
-        """Give *on_progress* the reports about the token that is yielded, inside the block."""
+        """Pass the reports with the yielded token to *on_progress*, inside the block."""
         self._last_token += 1
         token = f"task-{self._last_token}"
         self._callbacks[token] = on_progress
@@ -37,7 +38,7 @@ class TaskProgress:
             del self._callbacks[token]
 
     def note(self, progress: Progress) -> None:
-        """A report arrived that is of no pending call."""
+        """Handle a report that belongs to no pending call."""
         on_progress = self._callbacks.get(progress.progress_token)
         if on_progress is None:
             return

@@ -93,13 +93,13 @@ def test_a_batch_in_a_batch_is_malformed_and_ends():
 
 
 BROKEN = {
-    "a lone surrogate": b'{"id":3,"result":"\\ud800"}',
+    "a lone surrogate and more": b'{"id":3,"result":"\\ud800\\u12"}',
     "200 000 levels": b'{"id":3,"result":' + b"[" * 200_000 + b"]" * 200_000 + b"}",
     "not a number": b'{"id":3,"result":NaN}',
     "cut off": b'{"id":3,"result":{"a":[1,2',
     "a bad id elsewhere": b'{"id":3,"result":{"id":4},"x":}',
-    "the id last": b'{"result":{"id":4,"t":"\\ud800"},"jsonrpc":"2.0","id":3}',
-    "the id last, behind very much": b'{"result":"\\ud800' + b"x" * 200_000 + b'","jsonrpc":"2.0","id":3}',
+    "the id last": b'{"result":{"id":4,"t":"\\u12"},"jsonrpc":"2.0","id":3}',
+    "the id last, behind very much": b'{"result":"\\u12' + b"x" * 200_000 + b'","jsonrpc":"2.0","id":3}',
     "an id in a string": b'{"a":"\\"id\\":9,","id":3,"result":NaN}',
     "bytes that are not UTF-8 in a name": b'{"id":3,"method\xff":1,"result":NaN}',
 }
@@ -225,3 +225,39 @@ def test_what_json_does_not_know_is_refused_before_it_is_sent():
 def test_whatever_is_no_error_object_is_the_text_of_one(raw, code, message):
     error = decode_error(msgspec.Raw(raw))
     assert (error.code, error.message) == (code, message)
+
+
+@pytest.mark.parametrize(
+    ("escaped", "text"),
+    [
+        (r"cut \ud83d", "cut \ufffd"),
+        (r"cut \ud83d here", "cut \ufffd here"),
+        (r"\uDE00 begins", "\ufffd begins"),
+        (r"\ud83d\ud83d\ude00", "\ufffd\U0001f600"),
+        (r"\ud83d\u0041", "\ufffdA"),
+        (r"\ud83d\\ude00", "\ufffd\\ude00"),
+        (r"\\\ud83d", "\\\ufffd"),
+        (r"\ud83d and \\ud83d", "\ufffd and \\ud83d"),
+    ],
+)
+def test_half_an_escaped_pair_of_surrogates_is_replaced_in_the_repaired_message(escaped, text):
+    [message] = parse(b'{"jsonrpc":"2.0","id":1,"result":{"text":"' + escaped.encode() + b'"}}')
+    assert isinstance(message, Malformed)
+    assert message.id == 1
+    assert message.repaired is not None
+    assert msgspec.json.decode(message.repaired.result) == {"text": text}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"id":1,"result":"\\ud83d"',
+        b'{"id":1,"result":"\\ud83d\\u12"}',
+        b'{"id":1,"result":"' + b"\\ud83d" * 5000 + b'"}',
+        b'{"id":1,"result":"\\ud83d' + b"x" * 2**20 + b'"}',
+    ],
+)
+def test_what_is_broken_otherwise_is_not_repaired(line):
+    [message] = parse(line)
+    assert isinstance(message, Malformed)
+    assert (message.id, message.repaired) == (1, None)

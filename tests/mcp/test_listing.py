@@ -108,3 +108,19 @@ async def test_a_resource_is_kept_for_its_ttl(autojump_clock):
             assert (await client.read_resource("a"))[0].text == "x"
         await client.read_resource("b")
         assert len(asked(server, "resources/read")) == 2
+
+
+@pytest.mark.parametrize("cut", [rb"cut \ud83d", rb"\ude00", rb"\ud83d\ud83d\ude00"])
+async def test_a_cut_emoji_in_one_entry_does_not_cost_the_list(cut):
+    good = b'{"name":"good","inputSchema":{"type":"object"}}'
+    bad = b'{"name":"bad","description":"' + cut + b'","inputSchema":{"type":"object"}}'
+    async with wired(hold=["tools/list"]) as (client, server), trio.open_nursery() as nursery:
+        names = []
+
+        async def list_tools():
+            names.extend(tool.name for tool in await client.list_tools())
+
+        nursery.start_soon(list_tools)
+        held = await server.wait_held()
+        await server.write_raw(b'{"jsonrpc":"2.0","id":%d,"result":{"tools":[%s,%s]}}\n' % (held.id, good, bad))
+    assert names == ["good", "bad"]

@@ -123,7 +123,7 @@ def page(options: ServeOptions, key: str, entries: list[tuple[str, Any]], reques
 
 
 def caching(options: ServeOptions) -> JsonObject:
-    """How long a client of 2026-07-28 may keep a result."""
+    """How long a client of 2026-07-28 may cache a result."""
     # Private: what is shown depends on who asks.
     return {"ttlMs": int(options.cache * 1000), "cacheScope": "private"}
 

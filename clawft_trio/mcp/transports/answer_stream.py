@@ -1,4 +1,4 @@
-"""The messages of one HTTP response: as JSON, or as a stream of events that is taken up again when it breaks."""
+"""The messages of one HTTP response: as JSON, or as a stream of events that is resumed when it breaks."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ JSON = "application/json"
 EVENTS = "text/event-stream"
 
 FIRST_RETRY = 1.0
-"""Seconds before a broken stream is taken up again, where the server gave no time."""
+"""Seconds before a broken stream is resumed, when the server named no time."""
 
 LONGEST_RETRY = 30.0
 
 _SHORTEST_RETRY = 0.1
-"""Seconds; a server may ask for less, and would be asked in a busy loop."""
+"""Seconds; a server may ask for less, and would be called in a busy loop."""
 
 _log = logging.getLogger("clawft_trio.mcp")
 
 
 class AnswerStream:
-    """Gives the messages of a response to the multiplexer, and remembers where its stream broke.
+    """Passes the messages of a response to the multiplexer, and records where its stream broke.
 
     Args:
       mux: receives the messages.
-      frame: the request that the response is to answer; without an id it is none.
-      limit: bytes that one message may have.
-      server: its name, for errors.
-      on_version: is called with the protocol version in the answer to `initialize`, before that is delivered.
+      frame: the request of the response; it has no id when it is not a request.
+      limit: largest message in bytes.
+      server: name of the server, for errors.
+      on_version: called with the protocol version in the response to `initialize`, before that is delivered.
     """
 
     def __init__(
         self, mux: Multiplexer, frame: Outgoing, *, limit: int, server: str, on_version: Callable[[str], None]
     ) -> None:
         self.frame: Outgoing = frame
-        #: the answer has come
+        #: whether the response to the request has arrived
         self.answered: bool = False
-        #: id of the last event, to take the stream up again
+        #: id of the last event, to resume the stream
         self.last_event_id: str = ""
-        #: seconds before the stream is taken up again
+        #: seconds before the stream is resumed
         self.retry: float = FIRST_RETRY
         #: number of events so far
         self.events: int = 0
@@ -62,10 +62,10 @@ class AnswerStream:
         """Receive a response with the status 200.
 
         Raises:
-          ProtocolViolation: it cannot hold the answer.
-          ProviderError: the connection broke before a whole JSON body.
+          ProtocolViolation: it cannot contain the response.
+          ProviderError: the connection broke before a complete JSON body.
 
-        Cancellation: what came so far was delivered.
+        Cancellation: the messages so far were delivered.
         """
         if response.content_type == EVENTS:
             await self.receive_events(response)
@@ -78,9 +78,9 @@ class AnswerStream:
             raise ProtocolViolation(f"{self.frame.method}: the answer is {kind!r}", server=self._server)
 
     async def receive_events(self, response: HttpResponse) -> None:
-        """Receive events until the answer has come, or the stream has ended or broken.
+        """Receive events until the response has arrived, or the stream has ended or broken.
 
-        Cancellation: what came so far was delivered.
+        Cancellation: the messages so far were delivered.
         """
         decoder = SSEDecoder(max_event=self._limit)
         try:
@@ -92,7 +92,7 @@ class AnswerStream:
                 if self.answered:
                     return
         except ProviderError as exc:
-            # A connection that breaks in mid-stream is what resuming is for.
+            # A connection that breaks in the middle of a stream is resumed later.
             _log.info("%s: a stream broke: %s", self._server, exc)
         finally:
             self.last_event_id = decoder.last_event_id or self.last_event_id
@@ -100,7 +100,7 @@ class AnswerStream:
                 self.retry = min(max(decoder.retry / 1000, _SHORTEST_RETRY), LONGEST_RETRY)
 
     def deliver(self, data: bytes) -> None:
-        """Give the messages in *data* to the multiplexer."""
+        """Pass the messages in *data* to the multiplexer."""
         self._mux.last_received = trio.current_time()
         for message in parse(data):
             if isinstance(message, Envelope) and message.method is UNSET and message.id == self.frame.id:
