@@ -105,6 +105,10 @@ a fifth too low, and some vendors add the allowed output."""
 _SHORTEST = 256
 """Estimated tokens: no model has a smaller window."""
 
+_WITHOUT_REASON = frozenset({"BadRequestError", "validation"})
+"""Codes of vLLM, SGLang and text-generation-inference for every request that they refuse, too much output included. Of
+servers with codes for lengths, a refusal of a first message is about something else."""
+
 LEAST_OUTPUT = 256
 """Tokens of output; a limit on output is not lowered below it."""
 
@@ -238,8 +242,8 @@ class Windows:
         """Whether a shorter request should test if *error* is a refusal of length.
 
         Only for a target without a known window: when *sent* continues a conversation and is longer than every request
-        that this target has answered; or when *sent* allows more output than it has input, because servers that count
-        both refuse more than their window.
+        that this target has answered; or when *sent* allows more output than it has input, and the server is one that
+        counts both and gives no reasons.
         """
         if self.applied(target).max_context_tokens is not None or not self._is_unexplained(error, target):
             return False
@@ -258,7 +262,9 @@ class Windows:
         output = sent.request.max_tokens or 0
         both = sent.token_estimate + output
         # No server answers with status 500 because of the limit on output.
-        return isinstance(error, RequestRejected) and is_mostly_output(sent) and both > learnt.accepted_sum
+        if not isinstance(error, RequestRejected) or error.code not in _WITHOUT_REASON:
+            return False
+        return is_mostly_output(sent) and both > learnt.accepted_sum
 
     def _is_unexplained(self, error: Exception, target: Target) -> bool:
         # Not subclasses, which have a reason. Anthropic and vLLM refuse long requests with a bare 400, text-generation

@@ -185,7 +185,11 @@ def counting_both(window: int, error: ProviderError) -> ScriptedProvider:
     return ScriptedProvider(choose=choose, name="p")
 
 
-@pytest.mark.parametrize("error", [BARE, RequestRejected("no", status=422), ContextLengthExceeded("no", status=400)])
+VLLM = RequestRejected("no", status=400, code="BadRequestError")
+TGI = RequestRejected("no", status=422, code="validation")
+
+
+@pytest.mark.parametrize("error", [VLLM, TGI, ContextLengthExceeded("no", status=400)])
 @pytest.mark.parametrize("window", [1500, 4096, 8192])
 async def test_a_limit_on_output_that_is_larger_than_the_window_is_lowered(error: ProviderError, window: int) -> None:
     model = counting_both(window, error)
@@ -276,8 +280,8 @@ async def test_a_request_that_is_wrong_in_itself_stays_rejected_and_teaches_noth
 
 @pytest.mark.parametrize(
     ("error", "requests"),
-    # Of a bare refusal the output may be the reason.
-    [(BARE, 3), (ContentFiltered("no", status=400), 1), (RequestRejected("no", status=403), 1)],
+    # Of a server that never gives a reason, the output may be it.
+    [(BARE, 1), (VLLM, 3), (ContentFiltered("no", status=400), 1), (RequestRejected("no", status=403), 1)],
 )
 async def test_what_begins_a_conversation_is_asked_whole(error: ProviderError, requests: int) -> None:
     model = answering(0, error)
