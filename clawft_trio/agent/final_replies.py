@@ -85,15 +85,18 @@ class FinalReplies:
             self.endings[ending] += 1
 
     async def send_cancelled(self, message: InboundMessage, reason: str) -> bool:
-        """Reply that *message* was cancelled, within `final_reply_grace`; return whether its turn ended in the journal.
+        """Reply that *message* was cancelled; return whether its turn ended in the journal.
 
-        Cancellation: shielded, within `final_reply_grace`.
+        Cancellation: the reply may be lost, so callers shield it, within `grace`.
         """
-        ended = False
-        with trio.move_on_after(self._policy.final_reply_grace, shield=True):
-            ended = await self._hand_over(message, failure_reply(message, TurnCancelled(reason)))
-            self.endings["cancelled"] += 1
+        ended = await self._hand_over(message, failure_reply(message, TurnCancelled(reason)))
+        self.endings["cancelled"] += 1
         return ended
+
+    @property
+    def grace(self) -> float:
+        """Seconds that a reply may take when its turn was cancelled."""
+        return self._policy.final_reply_grace
 
     async def _hand_over(self, message: InboundMessage, reply: OutboundMessage, *, kept: bool = False) -> bool:
         """Send *reply* without waiting for its channel; return whether its turn has ended in the journal."""

@@ -271,7 +271,8 @@ class AgentLoop:
             await self._replies.send(message, failure_reply(message, exc), "failed")
             return False
         except trio.Cancelled:
-            await self._replies.send_cancelled(message, "the loop was cancelled")
+            with trio.move_on_after(self.policy.final_reply_grace, shield=True):
+                await self._replies.send_cancelled(message, "the loop was cancelled")
             raise
 
     async def _answer(self, message: InboundMessage, slot: TurnSlot, *, resumed: bool = False) -> None:
@@ -289,7 +290,8 @@ class AgentLoop:
             except BaseException:
                 # Cancelled from outside, or the program is ending.
                 if not self.policy.hand_over:
-                    await self._replies.send_cancelled(message, running.stopped or "the loop was cancelled")
+                    with trio.move_on_after(self.policy.final_reply_grace, shield=True):
+                        await self._replies.send_cancelled(message, running.stopped or "the loop was cancelled")
                 raise
             finally:
                 context.end()

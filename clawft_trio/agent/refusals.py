@@ -48,8 +48,9 @@ class Refusals:
             message, reason = self._waiting.pop(turn_id)
             replied = self._replying[turn_id] = trio.Event()
             try:
-                if await self._replies.send_cancelled(message, reason):
-                    self._replies.remember(message)
+                with trio.move_on_after(self._replies.grace, shield=True):
+                    if await self._replies.send_cancelled(message, reason):
+                        self._replies.remember(message)
             finally:
                 del self._replying[turn_id]
                 replied.set()

@@ -197,6 +197,7 @@ class HttpTransport:
         They are not all refused: some servers finish what they have begun.
         """
         with trio.move_on_after(_DRAIN):
+            await trio.lowlevel.checkpoint()
             while self._posts:
                 await self._post_ended.park()
         nursery.cancel_scope.cancel(reason="the session is lost")
