@@ -16,7 +16,7 @@ import attrs
 import outcome
 import trio
 
-from clawft_trio.errors import StoreClosed, StoreError
+from clawft_trio.errors import StoreClosed
 from clawft_trio.store.interface import Durability, Work
 from clawft_trio.store.jobs import Job
 from clawft_trio.store.listeners import Listeners
@@ -137,6 +137,10 @@ class Lane:
             self._connection.close()
 
 
+class _RolledBack(Exception):
+    """The failure of one job has rolled back the transaction of its group."""
+
+
 class Writer(Lane):
     """The connection that writes."""
 
@@ -188,7 +192,9 @@ class Writer(Lane):
             group: list[Job[Any]] = []
             self._texts.clear()
             ended = outcome.capture(self._run_group, group)
-            if isinstance(ended, outcome.Error):
+            if isinstance(ended, outcome.Error) and isinstance(ended.error, _RolledBack):
+                self._run_separately(group)
+            elif isinstance(ended, outcome.Error):
                 group = group or self._all_waiting()
                 self._fail(group, ended.error)
             self._count_failures(sum(not isinstance(job.result, outcome.Value) for job in group))
@@ -243,9 +249,27 @@ class Writer(Lane):
             del self._texts[texts:]
             # On a full disk SQLite rolls the whole transaction back; then the savepoint is gone, too.
             if not connection.in_transaction:
-                raise StoreError(f"{self._source}: the transaction was rolled back", path=self._source)
+                raise _RolledBack
             connection.execute("ROLLBACK TO job")
         connection.execute("RELEASE job")
+
+    def _run_separately(self, group: list[Job[Any]]) -> None:
+        """Run the jobs that the failure of another one rolled back, each in its own transaction."""
+        texts: list[str] = []
+        for job in group:
+            if not isinstance(job.result, outcome.Error):
+                self._texts.clear()
+                ended = outcome.capture(self._run_alone, job)
+                if isinstance(ended, outcome.Error):
+                    self._fail([job], ended.error)
+                texts += self._texts
+        self._texts[:] = texts
+
+    def _run_alone(self, job: Job[Any]) -> None:
+        with self._named:
+            self.begin(lambda: True)
+            job.result = self._outcome(job)
+            self._commit(isinstance(job.result, outcome.Value))
 
     def _outcome(self, job: Job[Any]) -> outcome.Outcome[Any] | None:
         result = outcome.capture(self._call, job.function)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sqlite3
 import stat
 import sys
+import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import trio
 
 from clawft_trio.errors import StoreBusy, StoreCorrupt, StoreError, StoreReadOnly, StoreTooNew
-from clawft_trio.store import Migration, open_store
+from clawft_trio.store import Connection, Migration, Store, open_store
 from clawft_trio.store.migrations import checked, statements
 from clawft_trio.testing.sweep import cancel_everywhere
 
@@ -335,3 +336,30 @@ async def test_a_commit_that_fails_fails_every_transaction_of_its_group(tmp_path
                 nursery.start_soon(write, store, n)
         assert errors == []
         assert len(await store.read(words)) == 5
+
+
+async def test_a_transaction_that_does_not_fit_on_the_disk_fails_alone(tmp_path: Path) -> None:
+    failed: list[str] = []
+
+    async def write(store: Store, word: str) -> None:
+        try:
+            await store.transact(partial(add, word))
+        except StoreError:
+            failed.append(word)
+
+    def hold(connection: Connection) -> None:
+        # Meanwhile the others wait together, and form a group.
+        time.sleep(0.05)
+
+    large = ["x" * 100_000, "y" * 100_000]
+    async with open_store(tmp_path / "store.db", migrations=[WORDS]) as store:
+        connection = store._writer._connection
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.transact, hold)
+            await trio.sleep(0.01)
+            for word in ("a", large[0], "b", large[1], "c"):
+                nursery.start_soon(write, store, word)
+        assert sorted(failed) == large
+        assert sorted(await store.read(words)) == ["a", "b", "c"]
