@@ -6,7 +6,6 @@ message is for people only and is never used to choose the class.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -370,9 +369,9 @@ class Failures:
         error = ProviderErrorBody.parse(body)
         cls = classify(error, status)
         message = redact(error.message, secret)[:_MAX_MESSAGE]
-        if _is_elsewhere(status, error, model, request):
+        if _is_elsewhere(status, error, request):
             cls, message = WrongAddress, describe(request, status, headers, message)
-        elif request and status == 404 and not _is_of_model(error, model):
+        elif request and status == 404 and not _is_of_model(error):
             message += f" (the answer to {request}: check the model's name and the base URL)"
         failure = cls(
             message,
@@ -437,9 +436,9 @@ def _cut(text: str | None, secret: str | tuple[str, ...]) -> str | None:
     return None if text is None else redact(text, secret)[:_MAX_CODE]
 
 
-def _is_elsewhere(status: int, error: ProviderErrorBody, model: str, request: str) -> bool:
+def _is_elsewhere(status: int, error: ProviderErrorBody, request: str) -> bool:
     """Whether a server that answers *request* with *status* and *error* has no such API at that address."""
-    if not request or status not in NO_SUCH_API or _is_of_model(error, model):
+    if not request or status not in NO_SUCH_API or _is_of_model(error):
         return False
     if not error.found or status == 405:
         return True
@@ -448,14 +447,9 @@ def _is_elsewhere(status: int, error: ProviderErrorBody, model: str, request: st
     return status == 404 and (foreign or error.plain or has_odd_path(request))
 
 
-def _is_of_model(error: ProviderErrorBody, model: str) -> bool:
-    """Whether a 404 is about the model: by its code, its parameter, or the name that was asked for in its message.
-
-    Anthropic sends the same code for an unknown path, so that only the name tells the two apart.
-    """
-    if not _MODEL_CODES.isdisjoint(error.codes) or error.param == "model":
-        return True
-    return bool(model) and re.search(rf"(?<![\w-]){re.escape(model)}(?![\w-])", error.message) is not None
+def _is_of_model(error: ProviderErrorBody) -> bool:
+    """Whether a 404 is about the model, by its code or its parameter. Anthropic has one code for models and paths."""
+    return not _MODEL_CODES.isdisjoint(error.codes) or error.param == "model"
 
 
 _MODEL_CODES = frozenset(code for code, cls in CODES.items() if cls is ModelNotFound) - {"not_found_error"}
