@@ -10,6 +10,7 @@ import trio
 from clawft_trio import InboundMessage
 from clawft_trio.agent.final_replies import FinalReplies
 from clawft_trio.agent.journal import LoopJournal
+from clawft_trio.agent.refusals import Refusals
 from clawft_trio.agent.turn_context import LoopPolicy
 from clawft_trio.bus import MessageBus
 from clawft_trio.messages import OutboundMessage
@@ -37,11 +38,15 @@ async def test_the_reply_to_a_cancelled_turn_waits_for_the_store_for_the_grace(a
     assert trio.current_time() == pytest.approx(1.0 + GRACE)
 
 
-async def test_the_reply_that_a_message_was_cancelled_waits_for_the_store_for_the_grace(autojump_clock: Any) -> None:
-    found = replies(MessageBus())
-    assert await found.send_cancelled(MESSAGE, "stopped") is False
+async def test_the_reply_to_a_message_that_was_stopped_waits_for_the_store_for_the_grace(autojump_clock: Any) -> None:
+    refusals = Refusals(replies(MessageBus()))
+    refusals.add(MESSAGE, "stopped")
+    await refusals.reply_to_all()
     assert trio.current_time() == pytest.approx(GRACE)
+    refusals.add(MESSAGE, "stopped")
     with trio.CancelScope() as scope:
         scope.cancel()
-        await found.send_cancelled(MESSAGE, "stopped")
+        await refusals.reply_to_all()
+    assert trio.current_time() == pytest.approx(GRACE)
+    await refusals.reply_to_all()
     assert trio.current_time() == pytest.approx(2 * GRACE)
