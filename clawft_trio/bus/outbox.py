@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
-from itertools import islice
+from itertools import islice, takewhile
 
 import attrs
 import trio
@@ -59,6 +59,8 @@ class Outbox:
         self._observer = observer
         #: keys of stored replies that the consumer has not received yet, oldest first
         self._undelivered_keys: deque[str] = deque()
+        #: those of them whose replies are being stored, so that the store may not have them yet
+        self._unstored: set[str] = set()
         self._unyielded = 0
         self._shared = SharedReplies(channel, undelivered)
         #: replies returned by a consumer, and those just loaded from the store: older than all others
@@ -168,6 +170,7 @@ class Outbox:
         key = _key_for(delivery)
         # Added first, because from now on every later reply has to come after this one.
         self._undelivered_keys.append(key)
+        self._unstored.add(key)
         self._shared.note(key)
         try:
             await self._store(delivery, key)
@@ -175,8 +178,10 @@ class Outbox:
             self._undelivered_keys.remove(key)
             self._shared.forget([key])
             raise
+        finally:
+            self._unstored.discard(key)
+            self._queue.consumers.wake()
         self._observer(Undeliverable(message=delivery.message, error=None))
-        self._queue.consumers.wake()
 
     async def _store(self, delivery: Delivery, key: str) -> None:
         if delivery.key is None:
@@ -223,11 +228,11 @@ class Outbox:
             try:
                 return self._queue.get_nowait()
             except trio.WouldBlock:
-                await (self._load() if self._undelivered_keys else self._wait_for_news())
+                await self._load_or_wait()
             except BusClosed:
                 if not self._undelivered_keys:
                     raise
-                await self._load()
+                await self._load_or_wait()
 
     async def _wait_for_news(self) -> None:
         """Wait for a message; if other processes share the store, check it regularly."""
@@ -274,8 +279,13 @@ class Outbox:
         self._first.appendleft(delivery)
         self._queue.consumers.wake()
 
-    async def _load(self) -> None:
-        keys = tuple(islice(self._undelivered_keys, LOAD))
+    async def _load_or_wait(self) -> None:
+        """Load the oldest stored replies; if there are none yet, wait for a message."""
+        stored = takewhile(lambda key: key not in self._unstored, self._undelivered_keys)
+        keys = tuple(islice(stored, LOAD))
+        if not keys:
+            await self._wait_for_news()
+            return
         found = await self._undelivered_store.fetch(keys)
         for _ in keys:
             self._undelivered_keys.popleft()

@@ -113,6 +113,35 @@ async def test_a_reply_stands_behind_those_that_were_stored_before_it() -> None:
     assert [(await anext(outbox)).content for _ in range(2)] == ["2", "3"]
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_consumer_waits_for_a_reply_that_is_being_stored(fails: bool, autojump_clock) -> None:
+    class Slow(MemoryUndelivered):
+        async def keep(self, key: str, message: OutboundMessage) -> None:
+            await trio.sleep(1)
+            if fails:
+                raise StoreBusy("locked")
+            await super().keep(key, message)
+
+    outbox = MessageBus(BusConfig(outbound_buffer_size=1), undelivered=Slow()).outbound("test")
+    errors: list[StoreBusy] = []
+
+    async def store(message: OutboundMessage) -> None:
+        try:
+            await outbox.put_or_store(message)
+        except StoreBusy as exc:
+            errors.append(exc)
+
+    await outbox.put_or_store(reply(1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store, reply(2))
+        await trio.sleep(0.5)
+        assert (await anext(outbox)).content == "1"
+        with trio.move_on_after(1):
+            assert (await anext(outbox)).content == "2"
+    assert trio.current_time() == (1.5 if fails else 1)
+    assert (len(errors), outbox.undelivered) == (fails, 0)
+
+
 async def test_a_look_for_replies_of_other_processes_that_fails_is_made_again(tmp_path: Path) -> None:
     class FailingOnce(LeasedUndelivered):
         failures = 1
