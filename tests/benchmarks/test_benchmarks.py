@@ -5,6 +5,8 @@ No threshold on time: a quick run says nothing about speed.
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -158,3 +160,21 @@ def test_the_committed_results_have_every_goal() -> None:
     assert not any(bench.quick for bench in results.benches.values())
     judged = list(judge_all(BENCHES, results))
     assert [each.goal.says for each in judged if each.verdict == "not measured"] == []
+
+
+PLOTS = sorted((Path(__file__).parents[2] / "benchmarks" / "results").glob("*.svg"))
+
+
+@pytest.mark.parametrize("plot", PLOTS, ids=lambda path: path.stem)
+def test_a_plot_follows_the_readers_colours_and_names_its_unit_and_direction(plot: Path) -> None:
+    svg = plot.read_text("utf-8")
+    assert "prefers-color-scheme: dark" in svg
+    assert "#1c2430;" not in svg, "ink that stays dark on a dark page"
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    [label] = [text for text in texts if text.endswith(("(lower is better)", "(higher is better)"))]
+    assert not re.search(r"(?<![\w/])(µs|ms|MB|MiB|KiB)(?!\w)", label), "a unit is written in full"
+
+
+def test_there_is_a_plot_of_every_benchmark_with_results() -> None:
+    results = json.loads((PLOTS[0].parent / "results.json").read_text("utf-8"))
+    assert {plot.stem for plot in PLOTS} == set(results["benches"])

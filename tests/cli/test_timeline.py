@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import stat
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -86,3 +88,11 @@ def test_a_page_is_not_written_over_the_recording(recording: Path) -> None:
     with pytest.raises(InvalidData, match="recording itself"):
         timeline(Wanted(file=recording, html=recording))
     assert recording.read_bytes() == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
+def test_what_is_drawn_of_a_recording_belongs_to_its_owner_alone(recording: Path, tmp_path: Path) -> None:
+    page, svg, chrome = (tmp_path / name for name in ("x.html", "x.svg", "x.json"))
+    page.touch(mode=0o644)
+    for path in timeline(Wanted(file=recording, html=page, svg=svg, chrome=chrome)):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
