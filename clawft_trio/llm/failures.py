@@ -442,9 +442,10 @@ def _is_elsewhere(status: int, error: ProviderErrorBody, request: str) -> bool:
         return False
     if not error.found or status == 405:
         return True
-    # Frameworks answer `{"error": "Not Found"}`, and some servers the dialect's own error for any path.
+    # Frameworks answer `{"error": "Not Found"}` (xAI and Hugging Face add a code to such a text), and some servers the
+    # dialect's own error for any path.
     foreign = error.wrapped and is_foreign(request, anthropic=error.anthropic)
-    return status == 404 and (foreign or error.plain or has_odd_path(request))
+    return status == 404 and (foreign or (error.plain and not error.codes) or has_odd_path(request))
 
 
 def _is_of_model(error: ProviderErrorBody) -> bool:

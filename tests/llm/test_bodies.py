@@ -201,6 +201,20 @@ async def test_the_version_in_the_path_tells_a_missing_model_from_a_wrong_addres
                 await model.complete(asking(), Call())
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"code": "Some requested entity was not found", "error": "The model m does not exist"},  # xAI
+        {"error": "Model m does not exist", "error_type": "not_found"},  # text-generation-inference
+    ],
+)
+async def test_a_text_with_a_code_in_place_of_an_error_object_is_a_missing_model(body):
+    page = Page(json.dumps(body).encode(), status=404, content_type="application/json")
+    async with open_fault_server([page]) as server, provider("openai", server) as model:
+        with pytest.raises(e.ModelNotFound, match="m does not exist"):
+            await model.complete(asking(), Call())
+
+
 @DIALECTS
 async def test_a_404_that_could_be_either_names_what_was_asked(dialect):
     page = Page(json.dumps(framed(dialect, "Not Found", "not_found_error")).encode(), status=404)
