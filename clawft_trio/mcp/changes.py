@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -81,7 +81,7 @@ class Changes:
                 await self.wait_tools_changed(seen)
                 continue
             try:
-                await listen(connection, lambda *_: None, tools=True)
+                await listen(connection, lambda *_: None, {"toolsListChanged": True})
             except McpError as exc:
                 _log.info("%s: changes of the tools cannot be followed: %s", connection.name, exc)
                 await self.wait_tools_changed(seen)
@@ -89,25 +89,13 @@ class Changes:
                 await trio.sleep(_LISTEN_AGAIN)
 
 
-async def listen(
-    connection: Connection,
-    on_notification: OnNotification,
-    *,
-    tools: bool = False,
-    prompts: bool = False,
-    resources: bool = False,
-    uris: Sequence[str] = (),
-) -> None:
-    """Subscribe to changes at a server of 2026-07-28, until it ends the subscription; see `McpClient.listen`.
+async def listen(connection: Connection, on_notification: OnNotification, wanted: Mapping[str, Any]) -> None:
+    """Subscribe to the changes that the filter *wanted* names, at a server of 2026-07-28; see `McpClient.listen`.
 
     Raises:
       McpError: see `McpClient.call`.
 
     Cancellation: the server is notified; *on_notification* is not called again.
     """
-    wanted = {"toolsListChanged": tools, "promptsListChanged": prompts, "resourcesListChanged": resources}
-    filter_: dict[str, Any] = {key: True for key, value in wanted.items() if value}
-    if uris:
-        filter_["resourceSubscriptions"] = list(uris)
     options = CallOptions(total=math.inf, on_notification=on_notification)
-    await connection.call("subscriptions/listen", {"notifications": filter_}, decode=decode_empty, options=options)
+    await connection.call("subscriptions/listen", {"notifications": wanted}, decode=decode_empty, options=options)

@@ -188,7 +188,11 @@ class McpClient:
 
         Cancellation: the server is notified; *on_notification* is not called again.
         """
-        await listen(self.connection, on_notification, tools=tools, prompts=prompts, resources=resources, uris=uris)
+        flags = {"toolsListChanged": tools, "promptsListChanged": prompts, "resourcesListChanged": resources}
+        wanted: dict[str, Any] = {key: True for key, value in flags.items() if value}
+        if uris:
+            wanted["resourceSubscriptions"] = list(uris)
+        await listen(self.connection, on_notification, wanted)
 
     # --- tools -------------------------------------------------------------------------------------------------
 

@@ -12,18 +12,18 @@ import os
 import subprocess
 import sys
 import types
-from itertools import count
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import attrs
 import pytest
 import trio
-from hostile.test_secrets import echo, told
+from hostile.planting import MARK, echo, secret, shown_of_a_failed_question, told
 from mcp_oauth import as_json, world
 from net.servers import open_server
 
 from clawft_trio import open_agent
+from clawft_trio.agent import Agent
 from clawft_trio.cli.config import show
 from clawft_trio.cli.doctor import Doctor, doctor
 from clawft_trio.cli.options import Chosen
@@ -31,12 +31,9 @@ from clawft_trio.config import Config, parse_config
 from clawft_trio.config.structuring import Secret, camel
 from clawft_trio.errors import ClawftError
 from clawft_trio.mcp import HttpServer, McpOptions, MemoryTokenStore, OAuth, OAuthClient, open_mcp
-from clawft_trio.observe import LogObserver, Recorder, chrome_trace, open_recording, spans_of, timeline_html
+from clawft_trio.observe import LogObserver
 from clawft_trio.testing import CallTool, Finish, Say, ScriptedProvider
 from clawft_trio.testing.mcp_server import scripted_server
-
-MARK = "hunter2Zq9x"
-NUMBERS = count(100)
 
 # Names, words, patterns and folders: shown on purpose.
 PUBLIC = {
@@ -61,10 +58,6 @@ MCP = scripted_server("--banner", "not JSON")
 
 # The keys of the sections that name things.
 KEYS = {"providers": "corp", "model_options": "corp/m", "mcp_servers": "planted"}
-
-
-def secret() -> str:
-    return f"{MARK}{next(NUMBERS)}"
 
 
 def planted_in(cls: type[Any]) -> dict[str, Any]:
@@ -196,32 +189,23 @@ async def test_no_output_of_an_agent_shows_a_secret(
     keys = {name: secret() for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "CORP_API_KEY", "DATABASE_URL")}
     for name, value in keys.items():
         monkeypatch.setenv(name, value)
-    seen, out = Recorder(), {}
-    async with open_server(echo) as server, open_recording(tmp_path / "r.jsonl") as record:
+    async with open_server(echo) as server:
         given = planted(server.url)
-        config = parse_config(json.dumps(given))
-        observers = [LogObserver(), LogObserver(texts=True, logger=logging.getLogger("with.texts")), seen, record]
-        models = ["corp/m", "anthropic/m"]
-        async with open_agent(models, config=config, observers=observers, store=tmp_path / "s.db") as agent:
-            with trio.fail_after(60):
-                while len(agent.parts.toolset.failures) < 2:
-                    await trio.sleep(0.01)
-            with pytest.raises(ClawftError) as caught:
-                await agent.ask("q")
-            records = caught.value.attempts
-            out["error"] = told(caught.value) + repr(records)
-            out["attempts"] = "".join(told(one.error) + getattr(one.error, "body", "") for one in records if one.error)
-            failures = agent.parts.toolset.failures.values()
-            out["servers"] = "".join(told(one) + str(vars(one)) for one in failures)
-            out["repr"] = f"{config!r} {agent!r} {agent.parts!r} {agent.parts.toolset!r}"
-            others = {*keys.values(), *words_in({key: one for key, one in given.items() if key != "tools"})}
+        others = {*keys.values(), *words_in({key: one for key, one in given.items() if key != "tools"})}
+
+        def check_children(_: Agent) -> None:
             for child in _children():
                 shown = _read(f"/proc/{child}/cmdline") + _read(f"/proc/{child}/environ")
                 assert not [word for word in others if MARK in word and word in shown]
-    out["recording"] = (tmp_path / "r.jsonl").read_text()
-    out["events"] = "\n".join(map(repr, seen.events))
-    tree = spans_of(seen.events, texts=True)
-    out["timeline"] = timeline_html(tree) + chrome_trace(tree).decode()
+
+        out = await shown_of_a_failed_question(
+            parse_config(json.dumps(given)),
+            tmp_path,
+            models=["corp/m", "anthropic/m"],
+            failing_servers=2,
+            observers=[LogObserver(), LogObserver(texts=True, logger=logging.getLogger("with.texts"))],
+            while_open=check_children,
+        )
     out["logs"] = caplog.text + "".join(str(vars(one)) for one in caplog.records)
     assert all(text.strip() for text in out.values())
     assert {where for where, text in out.items() if MARK in text} == set()

@@ -5,28 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import traceback
-from itertools import count
 from pathlib import Path
 
 import pytest
 import trio
+from hostile.planting import MARK, echo, secret, shown_of_a_failed_question, told
 from net.servers import open_server
 
 from clawft_trio import open_agent, tool
 from clawft_trio.config import parse_config
 from clawft_trio.errors import ClawftError
 from clawft_trio.mcp.transports.process import StdioServer, _secrets_of
-from clawft_trio.observe import LogObserver, Recorder, chrome_trace, open_recording, spans_of, timeline_html
+from clawft_trio.observe import LogObserver, Recorder, open_recording, spans_of, timeline_html
 from clawft_trio.testing import CallTool, ScriptedProvider
-
-NUMBERS = count(100)
-MARK = "hunter2Zq9x"
-
-
-def secret() -> str:
-    return f"{MARK}{next(NUMBERS)}"
-
 
 # Writes its arguments and its environment to stderr, as servers do that are called wrongly.
 COMPLAINS = "import os, sys; sys.stderr.write(' '.join(sys.argv) + ' ' + os.environ['SERVER']); raise SystemExit(3)"
@@ -57,52 +48,16 @@ def planted(url: str) -> dict[str, object]:
     }
 
 
-def told(exc: BaseException) -> str:
-    """All that a program can print of *exc*, the locals of every frame included, but for those of this file."""
-    rendered = traceback.TracebackException.from_exception(exc, capture_locals=True)
-    waiting = [rendered]
-    while waiting:
-        one = waiting.pop()
-        for frame in one.stack:
-            if Path(frame.filename).parent == Path(__file__).parent:
-                frame.locals = None
-        waiting += [inner for inner in (one.__cause__, one.__context__, *(one.exceptions or ())) if inner is not None]
-    return f"{exc} {exc!r} {''.join(rendered.format())}"
-
-
-async def echo(conversation) -> None:
-    """Answer with what was asked, as some gateways do; the interesting part lies across every cut."""
-    while (asked := await conversation.request()) is not None:
-        message = f"{'x' * 1900} {asked[0].decode(errors='replace')}"
-        body = json.dumps({"error": {"message": message}}).encode()
-        head = f"HTTP/1.1 500 No\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        await conversation.send(head.encode() + body)
-
-
 async def test_no_secret_of_the_configuration_comes_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     for name in ("httpx", "httpcore"):
         caplog.set_level(logging.DEBUG, name)
-    seen, out = Recorder(), {}
-    async with open_server(echo) as server, open_recording(tmp_path / "r.jsonl") as record:
+    models = ["corp/m", "anthropic/m", "away/m"]
+    async with open_server(echo) as server:
         config = parse_config(json.dumps(planted(server.url)))
-        models, observers = ["corp/m", "anthropic/m", "away/m"], [LogObserver(), seen, record]
-        async with open_agent(models, config=config, observers=observers, store=tmp_path / "s.db") as agent:
-            with trio.fail_after(30):
-                while len(agent.parts.toolset.failures) < 4:
-                    await trio.sleep(0.01)
-            with pytest.raises(ClawftError) as caught:
-                await agent.ask("q")
-            records = caught.value.attempts
-            out["error"] = told(caught.value) + repr(records)
-            out["attempts"] = "".join(told(one.error) + getattr(one.error, "body", "") for one in records if one.error)
-            failures = agent.parts.toolset.failures.values()
-            out["servers"] = "".join(told(one) + str(vars(one)) for one in failures)
-            out["repr"] = f"{config!r} {agent!r} {agent.parts!r}"
-    out["recording"] = (tmp_path / "r.jsonl").read_text()
-    out["events"] = "\n".join(map(repr, seen.events))
-    tree = spans_of(seen.events, texts=True)
-    out["timeline"] = timeline_html(tree) + chrome_trace(tree).decode()
+        out = await shown_of_a_failed_question(
+            config, tmp_path, models=models, failing_servers=4, observers=[LogObserver()]
+        )
     out["logs"] = caplog.text
     assert all(text.strip() for text in out.values())
     assert {where for where, text in out.items() if MARK in text} == set()
