@@ -179,7 +179,7 @@ async def test_what_was_received_is_forgotten_with_its_reply(tmp_path: Path) -> 
             replies += reply.kind == "final"
             if replies == 5:
                 break
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        await trio.testing.wait_all_tasks_blocked(0.01)
         assert not any(map(agent.parts.loop._intake.is_waiting, asked))
 
 

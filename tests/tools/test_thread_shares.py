@@ -62,7 +62,7 @@ async def test_threads_are_bounded_per_turn_per_sender_and_in_all(keys: list[dic
                 await pool.run(release.wait, {"timeout": 30}, **key)
 
             nursery.start_soon(one)
-        await trio.testing.wait_all_tasks_blocked(0.2)
+        await trio.testing.wait_all_tasks_blocked(0.01)
         most = pool.statistics().running
         assert pool.statistics().waiting == 40 - most
         release.set()
@@ -95,7 +95,7 @@ async def test_cancelling_a_call_that_waits_for_its_share_takes_nothing() -> Non
             await pool.run(release.wait, {"timeout": 30}, sender="s", turn="t")
 
         nursery.start_soon(holder)
-        await trio.testing.wait_all_tasks_blocked(0.1)
+        await trio.testing.wait_all_tasks_blocked(0.01)
         with trio.move_on_after(0.05):
             # It has its turn's share, and waits for its sender's.
             await pool.run(int, {}, sender="s", turn="other")
