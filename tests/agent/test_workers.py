@@ -130,8 +130,7 @@ async def disturb(workers: Workers, chance: random.Random, *, every: float, serv
         await trio.sleep(every)
         ready, action = workers.ready(), chance.choice(actions)
         if server is not None and action in {"immediate", "fast"}:
-            await trio.to_thread.run_sync(server.stop, action)
-            await trio.to_thread.run_sync(server.start)
+            await trio.to_thread.run_sync(server.restart, action)
             continue
         if not ready:
             continue

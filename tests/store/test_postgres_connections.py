@@ -69,11 +69,9 @@ def life(server) -> str:
 
 def test_only_a_crash_ends_the_life_of_a_server(own_server) -> None:
     first = life(own_server)
-    own_server.stop("fast")
-    own_server.start()
+    own_server.restart("fast")
     assert life(own_server) == first
-    own_server.stop("immediate")
-    own_server.start()
+    own_server.restart("immediate")
     second = life(own_server)
     assert second != first
     # The crash of one process restarts all of them below the same postmaster.
