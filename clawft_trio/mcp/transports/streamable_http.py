@@ -31,7 +31,7 @@ from clawft_trio.mcp.auth.oauth import OAuthSession
 from clawft_trio.mcp.jsonrpc import MAX_MESSAGE, METHOD_NOT_FOUND, Id, encode_request
 from clawft_trio.mcp.messages import Outgoing
 from clawft_trio.mcp.multiplexer import Multiplexer
-from clawft_trio.mcp.transports.answer_stream import EVENTS, FIRST_RETRY, JSON, LONGEST_RETRY, AnswerStream
+from clawft_trio.mcp.transports.answer_stream import EVENTS, JSON, AnswerStream, Reconnects
 from clawft_trio.mcp.transports.http_refusals import error_in, http_error, may_mean_session_lost, wants_login
 from clawft_trio.mcp.transports.http_server import HttpServer
 from clawft_trio.mcp.transports.http_session import HttpSession
@@ -374,9 +374,9 @@ class HttpTransport:
         server has responded to the first GET.
         """
         stream = self._answer_stream(mux, Outgoing(b""))
-        wait = 0.0
+        reconnects = Reconnects()
         while True:
-            received = stream.events
+            began, received = trio.current_time(), stream.messages
             try:
                 status = await self._get(http, stream, answered.set)
             except ClawftError as exc:
@@ -385,9 +385,8 @@ class HttpTransport:
             answered.set()
             if _means_no_stream(status):
                 return
-            # A stream that repeatedly ends without an event is opened less and less often.
-            wait = 0.0 if stream.events > received else min(max(2 * wait, FIRST_RETRY), LONGEST_RETRY)
-            await trio.sleep(max(wait, stream.retry))
+            lived, messages = trio.current_time() - began, stream.messages - received
+            await trio.sleep(reconnects.wait_after(lived, messages=messages, retry=stream.retry))
 
     async def _end_session(self, http: HttpEndpoint) -> None:
         if not self._session.id or isinstance(self._lost, SessionLost):
