@@ -206,7 +206,6 @@ BENCH = Bench(
     ),
     goals=(
         Goal(says="CPU of a turn with two requests and a tool, of bare httpx", of="Agent.ask", to=BARE, at_most=1.5),
-        Goal(says="the same, of the turn by hand with clocks and rows", of="Agent.ask", to=BY_HAND, at_most=2),
         Goal(says="the same, of openai-agents", of="Agent.ask", to="openai-agents", at_most=1),
         Goal(says="the same, of pydantic-ai", of="Agent.ask", to="pydantic-ai", at_most=1),
     ),
