@@ -15,6 +15,7 @@ from clawft_trio.mcp.multiplexer import Transport
 from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.transports.http_server import HttpServer
 from clawft_trio.mcp.transports.process import StdioServer
+from clawft_trio.mcp.transports.session_check import PingSupport
 from clawft_trio.mcp.transports.stdio import StdioTransport
 from clawft_trio.mcp.transports.streamable_http import HttpTransport
 from clawft_trio.mcp.transports.streams import ConnectingTransport, StreamServer, StreamTransport
@@ -108,7 +109,10 @@ async def _keep(client: McpClient) -> AsyncGenerator[McpClient, None]:
 def make_client(server: Server, name: str, options: McpOptions) -> McpClient:
     """Return a client that does not run yet."""
     if isinstance(server, HttpServer):
-        return McpClient(name, options, lambda: HttpTransport(server, name=name, limit=options.max_message))
+        pings = None if options.supervision is None else PingSupport()
+        return McpClient(
+            name, options, lambda: HttpTransport(server, name=name, limit=options.max_message, pings=pings)
+        )
     if isinstance(server, StreamServer):
         return McpClient(name, options, lambda: ConnectingTransport(server, name=name, limit=options.max_message))
     description = server if isinstance(server, StdioServer) else StdioServer(server)

@@ -276,17 +276,18 @@ class Toolset:
         client = self.clients[name]
         pause = _FIRST_PAUSE
         while True:
+            began = trio.current_time()
             await client.wait_tools_changed(self._seen[name])
+            # A single change is followed at once; a list that keeps changing is read less and less often.
+            quiet = trio.current_time() - began
+            pause = _FIRST_PAUSE if quiet >= _LONGEST_PAUSE else min(2 * pause, _LONGEST_PAUSE)
             try:
                 await self._refresh(name)
             except ClawftError as exc:
                 self._observer(
                     Noted(component="mcp", what="tools not refreshed", details={"server": name, "error": str(exc)})
                 )
-            # A single change is followed at once; a list that never stops changing is read less and less often.
             await trio.sleep(pause)
-            changed_again = client.tools_version != self._seen[name]
-            pause = min(2 * pause, _LONGEST_PAUSE) if changed_again else _FIRST_PAUSE
 
     async def _close(self) -> None:
         for name in list(self._offered):

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 import venv
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import trio
 
-from clawft_trio.mcp import McpOptions, StdioServer, open_mcp
+from clawft_trio.mcp import HttpServer, McpOptions, StdioServer, open_mcp
 
 pytestmark = [pytest.mark.installs, pytest.mark.timeout(900)]
 
@@ -122,6 +125,84 @@ async def test_sqlite(old_python, tmp_path, protocol):
     text, version = await talk(command, "list_tables", {}, protocol=protocol)
     assert text == "[]"
     assert version == "2025-11-25"
+
+
+# --- sessions of the official SDKs' HTTP servers, which a restart forgets -------------------------------------------------
+
+# As in the SDK's examples: an unknown session is refused with 400.
+NODE_HTTP_SERVER = """
+import { createServer } from "node:http";
+import { randomUUID } from "node:crypto";
+import { McpServer } from "@modelcontextprotocol/sdk/server/mcp.js";
+import { StreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/streamableHttp.js";
+const transports = new Map();
+async function handle(request, response) {
+  const chunks = [];
+  for await (const chunk of request) chunks.push(chunk);
+  const body = chunks.length ? JSON.parse(Buffer.concat(chunks).toString()) : undefined;
+  let transport = transports.get(request.headers["mcp-session-id"]);
+  if (!transport && body?.method === "initialize") {
+    transport = new StreamableHTTPServerTransport({
+      sessionIdGenerator: () => randomUUID(), onsessioninitialized: (id) => transports.set(id, transport) });
+    const server = new McpServer({ name: "t", version: "1" });
+    server.registerTool("hello", {}, () => ({ content: [{ type: "text", text: "hello" }] }));
+    await server.connect(transport);
+  }
+  if (transport) return transport.handleRequest(request, response, body);
+  response.writeHead(400, { "content-type": "application/json" }).end(JSON.stringify({ jsonrpc: "2.0", id: null,
+    error: { code: -32000, message: "Bad Request: No valid session ID provided" } }));
+}
+const server = createServer(handle).listen(Number(process.argv[2] ?? 0), "127.0.0.1",
+  () => console.log(server.address().port));
+"""
+
+PYTHON_HTTP_SERVER = """
+import sys
+from mcp.server.fastmcp import FastMCP
+server = FastMCP("t", host="127.0.0.1", port=int(sys.argv[1]))
+@server.tool()
+def hello() -> str:
+    return "hello"
+server.run("streamable-http")
+"""
+
+
+@contextmanager
+def listening(program, script, port):
+    """Run a server until the end of the block, which begins when its port is open."""
+    with subprocess.Popen([program, script, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            for _ in range(600):
+                with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                time.sleep(0.1)
+            yield
+        finally:
+            server.kill()
+
+
+@pytest.mark.parametrize("language", ["node", "python"])
+async def test_a_server_that_was_restarted_gets_a_new_session(language, npm, old_python, tmp_path):
+    if language == "node":
+        script = npm / "interop_server.mjs"
+        script.write_text(NODE_HTTP_SERVER)
+        program = node(npm)
+    else:
+        script = tmp_path / "server.py"
+        script.write_text(PYTHON_HTTP_SERVER)
+        program = str(old_python / "python")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with trio.fail_after(120):
+        async with AsyncExitStack() as stack:
+            with listening(program, script, port):
+                options = McpOptions(protocol="handshake")
+                server = HttpServer(f"http://127.0.0.1:{port}/mcp")
+                client = await stack.enter_async_context(open_mcp(server, options=options))
+                assert (await client.call_tool("hello")).text == "hello"
+            with listening(program, script, port):
+                assert (await client.call_tool("hello")).text == "hello"
+                assert client.restarts == 1
 
 
 # --- official clients, our server ------------------------------------------------------------------------------------

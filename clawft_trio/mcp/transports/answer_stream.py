@@ -10,6 +10,7 @@ import msgspec
 import trio
 from msgspec import UNSET
 
+from clawft_trio.backoff import backoff
 from clawft_trio.errors import ProtocolViolation, ProviderError
 from clawft_trio.mcp.jsonrpc import Envelope, parse
 from clawft_trio.mcp.messages import Outgoing
@@ -27,7 +28,30 @@ LONGEST_RETRY = 30.0
 _SHORTEST_RETRY = 0.1
 """Seconds; a server may ask for less, and would be called in a busy loop."""
 
+_STEADY = 5.0
+"""Seconds after which a stream that ends does not count as one that ended at once."""
+
+_LONGEST_WITH_MESSAGES = 5.0
+"""Longest wait in seconds after streams that ended at once, but with messages."""
+
 _log = logging.getLogger("clawft_trio.mcp")
+
+
+class Reconnects:
+    """Waits between the streams of one server, which grow while its streams end at once."""
+
+    def __init__(self) -> None:
+        self._short = 0
+
+    def wait_after(self, lived: float, *, messages: int, retry: float) -> float:
+        """Return the seconds to wait after a stream of *lived* seconds, at least *retry*, the server's own wait."""
+        if lived >= _STEADY:
+            self._short = 0
+            return retry
+        self._short += 1
+        if messages:
+            return max(retry, backoff(self._short, first=retry, longest=_LONGEST_WITH_MESSAGES))
+        return max(retry, backoff(self._short, first=FIRST_RETRY, longest=LONGEST_RETRY))
 
 
 class AnswerStream:
@@ -51,8 +75,8 @@ class AnswerStream:
         self.last_event_id: str = ""
         #: seconds before the stream is resumed
         self.retry: float = FIRST_RETRY
-        #: number of events so far
-        self.events: int = 0
+        #: number of events with a message so far
+        self.messages: int = 0
         self._mux = mux
         self._limit = limit
         self._server = server
@@ -86,8 +110,8 @@ class AnswerStream:
         try:
             async for chunk in response.chunks():
                 for event in decoder.feed(chunk):
-                    self.events += 1
                     if event.data.strip():
+                        self.messages += 1
                         self.deliver(event.data)
                 if self.answered:
                     return

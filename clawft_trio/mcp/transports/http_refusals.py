@@ -7,7 +7,7 @@ from msgspec import Raw
 
 from clawft_trio.errors import MAX_BODY, McpError, PeerError
 from clawft_trio.mcp.auth.challenge import bearer_challenge
-from clawft_trio.mcp.jsonrpc import ErrorObject, decode_error
+from clawft_trio.mcp.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, ErrorObject, Id, decode_error
 from clawft_trio.net import HttpResponse
 from clawft_trio.retry_hints import RETRYABLE_STATUSES, retry_after
 
@@ -16,6 +16,14 @@ _SHOWN = 200
 
 _KEPT_HEADERS = ("www-authenticate", "retry-after")
 
+_LIKE_SESSION_LOST = frozenset((400, 401, 404, 410, 422))
+"""Statuses with which real servers refuse a request in a session that they have forgotten."""
+
+_RESOURCE_NOT_FOUND = -32002
+
+# Codes of errors that concern the one request with whose id they are sent.
+_ABOUT_REQUEST = frozenset((METHOD_NOT_FOUND, INVALID_PARAMS, _RESOURCE_NOT_FOUND))
+
 
 def wants_login(status: int, challenge: str) -> bool:
     """Return whether another token could help."""
@@ -23,6 +31,18 @@ def wants_login(status: int, challenge: str) -> bool:
         bearer = bearer_challenge(challenge)
         return bearer is not None and bearer.params.get("error") == "insufficient_scope"
     return status == 401
+
+
+def may_mean_session_lost(response: HttpResponse, body: bytes, key: Id | None) -> bool:
+    """Return whether the refusal of the request *key* may mean that the server has forgotten the session.
+
+    A 401 with a challenge requires a login. An error object with the request's id and a code for its method or
+    parameters was made by the session.
+    """
+    if response.status not in _LIKE_SESSION_LOST or (response.status == 401 and "www-authenticate" in response.headers):
+        return False
+    error = error_in(body)
+    return error is None or error.code not in _ABOUT_REQUEST or key is None or id_in(body) != key
 
 
 def http_error(response: HttpResponse, text: str, method: str, server: str) -> McpError:
@@ -54,8 +74,14 @@ def error_in(body: bytes) -> ErrorObject | None:
     return decode_error(answer.error) if answer.jsonrpc and answer.error and bytes(answer.error) != b"null" else None
 
 
+def id_in(body: bytes) -> object:
+    """Return the id of *body*, a JSON-RPC response."""
+    return _decode(body).id
+
+
 class _Answer(msgspec.Struct):
     jsonrpc: str = ""
+    id: object = None
     error: Raw = Raw()
 
 

@@ -2,17 +2,17 @@
 
 The multiplexer routes as over a pipe; this module handles the differences. The POST of a request that no call waits
 for is closed. A stream that breaks before its response has arrived is resumed (`Last-Event-ID`). A session that the
-server has dropped (404) ends the connection: a supervised client opens a new one and sends the requests that were
-refused once more.
+server has dropped ends the connection: a supervised client opens a new one and sends the requests that were refused
+once more. The server responds 404 then; for other refusals `SessionCheck` decides.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import attrs
 import trio
@@ -23,21 +23,20 @@ from clawft_trio.errors import (
     McpError,
     PeerError,
     PeerGone,
-    ProtocolViolation,
     ProviderError,
     SessionLost,
 )
 from clawft_trio.mcp.auth.http import OAuthHttp
 from clawft_trio.mcp.auth.oauth import OAuthSession
-from clawft_trio.mcp.jsonrpc import MAX_MESSAGE, Id
+from clawft_trio.mcp.jsonrpc import MAX_MESSAGE, METHOD_NOT_FOUND, Id, encode_request
 from clawft_trio.mcp.messages import Outgoing
 from clawft_trio.mcp.multiplexer import Multiplexer
-from clawft_trio.mcp.transports.answer_stream import EVENTS, FIRST_RETRY, JSON, LONGEST_RETRY, AnswerStream
-from clawft_trio.mcp.transports.http_refusals import error_in, http_error, wants_login
+from clawft_trio.mcp.transports.answer_stream import EVENTS, JSON, AnswerStream, Reconnects
+from clawft_trio.mcp.transports.http_refusals import error_in, http_error, may_mean_session_lost, wants_login
 from clawft_trio.mcp.transports.http_server import HttpServer
+from clawft_trio.mcp.transports.http_session import HttpSession
 from clawft_trio.mcp.transports.legacy_sse import REFUSALS, open_stream
-from clawft_trio.mcp.transports.param_headers import header_value
-from clawft_trio.mcp.types import STATELESS_VERSION
+from clawft_trio.mcp.transports.session_check import PingSupport, SessionCheck
 from clawft_trio.net import HttpEndpoint, HttpResponse
 from clawft_trio.nursery import open_hidden_nursery
 
@@ -53,11 +52,6 @@ _DRAIN = 1.0
 _DELETE_GRACE = 2.0
 """Seconds for the request to the server to delete the session."""
 
-_SESSION = re.compile(r"[\x21-\x7e]{1,512}")
-
-# Methods whose target the header `Mcp-Name` repeats.
-_NAMING = frozenset(("tools/call", "prompts/get", "resources/read"))
-
 _log = logging.getLogger("clawft_trio.mcp")
 
 _ANSWERING = 8
@@ -71,14 +65,19 @@ class HttpTransport:
       server: the server.
       name: its name in errors.
       limit: largest message in bytes.
+      pings: what earlier transports found out about this server's pings; None if lost sessions are not replaced, so
+        that only a 404 ends one.
     """
 
-    def __init__(self, server: HttpServer, *, name: str = "", limit: int = MAX_MESSAGE) -> None:
+    def __init__(
+        self, server: HttpServer, *, name: str = "", limit: int = MAX_MESSAGE, pings: PingSupport | None = None
+    ) -> None:
         self._server = server
         self._name = name
         self._limit = limit
-        self._session = ""
-        self._version = ""
+        self._pings = pings
+        self._check: SessionCheck | None = None
+        self._session = HttpSession(name)
         self._posts: dict[Id, trio.CancelScope] = {}
         self._post_ended = trio.lowlevel.ParkingLot()
         self._lost: McpError | None = None
@@ -106,6 +105,8 @@ class HttpTransport:
                 self._login = OAuthSession(
                     server.auth, server.url, oauth_http, name=self._name, hold_clocks=mux.hold_clocks
                 )
+            if self._pings is not None:
+                self._check = SessionCheck(partial(self._ping, http), self._pings)
             try:
                 async with open_hidden_nursery() as nursery:
                     await self._post_all(http, mux, nursery)
@@ -131,6 +132,8 @@ class HttpTransport:
                 if frame.method == "notifications/initialized":
                     # Before any other message, because posts do not keep their order.
                     await self._post(http, mux, frame, nursery)
+                    if self._session.id and self._check is not None:
+                        await self._check.prove_support()
                     if self._legacy is None:
                         await self._start_listening(http, mux, nursery)
                 elif frame.id is None:
@@ -149,10 +152,8 @@ class HttpTransport:
             await self._post(http, mux, frame, nursery)
 
     def _answer_stream(self, mux: Multiplexer, frame: Outgoing) -> AnswerStream:
-        def note_version(version: str) -> None:
-            self._version = version
-
-        return AnswerStream(mux, frame, limit=self._limit, server=self._name, on_version=note_version)
+        on_version = self._session.note_version
+        return AnswerStream(mux, frame, limit=self._limit, server=self._name, on_version=on_version)
 
     def _drop(self, key: Id) -> bool:
         """Close the POST of a call that no longer waits; return whether this alone cancels it at the server."""
@@ -160,7 +161,7 @@ class HttpTransport:
         if scope is not None:
             scope.cancel(reason="no call waits for this answer")
         # Until 2025-11-25 closing a stream is not a cancellation, so the notification must be posted.
-        return self._version == STATELESS_VERSION
+        return self._session.stateless
 
     # --- one frame -------------------------------------------------------------------------------------------
 
@@ -189,6 +190,7 @@ class HttpTransport:
         if frame.id is not None:
             error = SessionLost("the server has forgotten the session", server=self._name)
             error.refused = True
+            error.__cause__ = None if self._lost is None else self._lost.__cause__
             mux.fail(frame.id, error)
 
     async def _drain(self, nursery: trio.Nursery) -> None:
@@ -263,13 +265,13 @@ class HttpTransport:
             await self._post_legacy(self._legacy, frame, body)
             return
         answer = self._answer_stream(mux, frame)
-        async with self._request(http, "POST", self._headers(frame), body) as response:
+        async with self._request(http, "POST", self._session.post_headers(frame), body) as response:
             if response.status == 202:
                 await response.read(limit=4096, cut=True)
             elif response.status != 200:
                 await self._refused(response, answer)
             else:
-                self._note_session(frame, response)
+                self._session.note_response(frame, response)
                 await answer.receive(response)
             if answer.answered or frame.id is None:
                 return
@@ -295,53 +297,47 @@ class HttpTransport:
             renewed.add(response.status)
             await login.renew(response.status, challenge, token)
 
-    def _headers(self, frame: Outgoing) -> dict[str, str]:
-        if frame.method == "server/discover":
-            self._version = STATELESS_VERSION
-        elif frame.method == "initialize":
-            self._version = ""
-        headers = {"content-type": JSON, "accept": f"{JSON}, {EVENTS}", **self._session_headers()}
-        if self._version == STATELESS_VERSION:
-            headers["mcp-method"] = frame.method
-            if frame.method in _NAMING:
-                headers["mcp-name"] = header_value(frame.name)
-            headers.update(frame.headers)
-        return headers
-
-    def _session_headers(self) -> dict[str, str]:
-        headers = {}
-        if self._version:
-            headers["mcp-protocol-version"] = self._version
-        if self._session:
-            headers["mcp-session-id"] = self._session
-        return headers
-
-    def _note_session(self, frame: Outgoing, response: HttpResponse) -> None:
-        if frame.method != "initialize":
-            return
-        session = response.headers.get("mcp-session-id", "")
-        if session and not _SESSION.fullmatch(session):
-            raise ProtocolViolation("the session id is not visible ASCII", server=self._name)
-        self._session = session
-
     async def _refused(self, response: HttpResponse, answer: AnswerStream) -> None:
         body = await response.read(limit=self._limit, cut=True)
-        if response.status == 404 and self._session:
-            raise SessionLost("the server has forgotten the session", server=self._name)
         if answer.frame.id is not None and response.content_type == JSON and error_in(body) is None:
             answer.deliver(body)
-        if not answer.answered:
-            shown = body[: 4 * MAX_BODY].decode("utf-8", "replace")
-            if self._login is not None:
-                shown = self._login.redact(shown)
-            raise http_error(response, shown, answer.frame.method, self._name)
+        if answer.answered:
+            return
+        shown = body[: 4 * MAX_BODY].decode("utf-8", "replace")
+        if self._login is not None:
+            shown = self._login.redact(shown)
+        error = http_error(response, shown, answer.frame.method, self._name)
+        if await self._shows_session_lost(response, body, answer.frame.id):
+            raise SessionLost("the server has forgotten the session", server=self._name) from error
+        raise error
+
+    async def _shows_session_lost(self, response: HttpResponse, body: bytes, key: Id | None) -> bool:
+        if not self._session.id or not may_mean_session_lost(response, body, key):
+            return False
+        if response.status == 404:
+            return True
+        return key is not None and self._check is not None and await self._check.is_lost()
+
+    async def _ping(self, http: HttpEndpoint) -> bool | None:
+        """Send a ping in the session; return whether it was accepted, or None if the response does not show that."""
+        key = "session-check"
+        headers = {"content-type": JSON, "accept": f"{JSON}, {EVENTS}", **self._session.headers()}
+        try:
+            async with self._request(http, "POST", headers, encode_request(key, "ping")) as response:
+                if response.status == 200:
+                    return True
+                body = await response.read(limit=4 * MAX_BODY, cut=True)
+        except ClawftError:
+            return None
+        refused = may_mean_session_lost(response, body, key)
+        return False if refused and ((error := error_in(body)) is None or error.code != METHOD_NOT_FOUND) else None
 
     # --- streams that broke, and the server's own -----------------------------------------------------------------
 
     async def _resume(self, http: HttpEndpoint, answer: AnswerStream) -> None:
         method = answer.frame.method
         for _ in range(_RESUMPTIONS):
-            if not answer.last_event_id or self._version == STATELESS_VERSION:
+            if not answer.last_event_id or self._session.stateless:
                 raise PeerGone(f"{method}: the stream ended before the answer", server=self._name)
             await trio.sleep(answer.retry)
             status = await self._get(http, answer)
@@ -355,7 +351,7 @@ class HttpTransport:
         self, http: HttpEndpoint, stream: AnswerStream, opened: Callable[[], None] = lambda: None
     ) -> int | None:
         """Receive a stream by GET, and call *opened* once it is open; return the status if there was no stream."""
-        headers = {"accept": EVENTS, **self._session_headers()}
+        headers = {"accept": EVENTS, **self._session.headers()}
         if stream.last_event_id:
             headers["last-event-id"] = stream.last_event_id
         async with self._request(http, "GET", headers) as response:
@@ -378,9 +374,9 @@ class HttpTransport:
         server has responded to the first GET.
         """
         stream = self._answer_stream(mux, Outgoing(b""))
-        wait = 0.0
+        reconnects = Reconnects()
         while True:
-            received = stream.events
+            began, received = trio.current_time(), stream.messages
             try:
                 status = await self._get(http, stream, answered.set)
             except ClawftError as exc:
@@ -389,15 +385,14 @@ class HttpTransport:
             answered.set()
             if _means_no_stream(status):
                 return
-            # A stream that repeatedly ends without an event is opened less and less often.
-            wait = 0.0 if stream.events > received else min(max(2 * wait, FIRST_RETRY), LONGEST_RETRY)
-            await trio.sleep(max(wait, stream.retry))
+            lived, messages = trio.current_time() - began, stream.messages - received
+            await trio.sleep(reconnects.wait_after(lived, messages=messages, retry=stream.retry))
 
     async def _end_session(self, http: HttpEndpoint) -> None:
-        if not self._session or isinstance(self._lost, SessionLost):
+        if not self._session.id or isinstance(self._lost, SessionLost):
             return
         try:
-            async with self._request(http, "DELETE", self._session_headers()):
+            async with self._request(http, "DELETE", self._session.headers()):
                 pass
         except ClawftError as exc:
             _log.info("%s: the session could not be deleted: %s", self._name, exc)
