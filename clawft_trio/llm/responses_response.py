@@ -267,7 +267,7 @@ class ResponsesResponseReader(Progress):
         if len(self._all) >= MAX_ITEMS:
             self._violate(f"more than {MAX_ITEMS} items in one answer")
             return
-        kind = raw.get("type") if isinstance(raw.get("type"), str) else ""
+        kind = lenient.any_text(raw.get("type"))
         item = self._items.get(place)
         begins = item is None or item.done or item.kind != kind
         if begins:
