@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from functools import partial
 from typing import Any, TypeAlias
 
 import httpx
+import trio
 
 from benchmarks.bench import CPU, WALL, Bench, Case, Goal, Open, Round, Setting, Stopwatch
 from benchmarks.clients import KEY, MODEL
@@ -46,36 +49,94 @@ def asking(open_agents: Callable[[str], Any]) -> Open:
     return opened
 
 
+Messages: TypeAlias = list[dict[str, Any]]
+Answer: TypeAlias = tuple[str, list[dict[str, Any]]]
+
+
+async def request(client: httpx.AsyncClient, url: str, messages: Messages) -> Answer:
+    """Make one streamed request by hand, and return its text and its tool calls."""
+    text, calls, rest = "", [], b""
+    tools = [{"type": "function", "function": FUNCTION}]
+    body = {"model": MODEL, "stream": True, "messages": messages, "tools": tools}
+    async with client.stream("POST", f"{url}/chat/completions", json=body) as response:
+        async for data in response.aiter_bytes():
+            *events, rest = (rest + data).split(b"\n\n")
+            for event in events:
+                if event == b"data: [DONE]":
+                    continue
+                for choice in json.loads(event[6:])["choices"]:
+                    text += choice["delta"].get("content") or ""
+                    calls += choice["delta"].get("tool_calls") or []
+    return text, calls
+
+
+async def turn(ask_model: Callable[[Messages], Awaitable[Answer]], use: Callable[..., Awaitable[str]]) -> str:
+    messages: Messages = [{"role": "user", "content": "go"}]
+    _, [call] = await ask_model(messages)
+    result = await use(**json.loads(call["function"]["arguments"]))
+    messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+    messages.append({"role": "tool", "tool_call_id": call["id"], "content": result})
+    return (await ask_model(messages))[0]
+
+
 @asynccontextmanager
 async def bare_httpx(url: str) -> AsyncGenerator[Ask, None]:
     """Two streamed requests by hand, with the tool called in between, and nothing else."""
-    tools = [{"type": "function", "function": FUNCTION}]
     async with httpx.AsyncClient() as client:
+        yield lambda: turn(partial(request, client, url), look.wrapped)
 
-        async def request(messages: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
-            text, calls, rest = "", [], b""
-            body = {"model": MODEL, "stream": True, "messages": messages, "tools": tools}
-            async with client.stream("POST", f"{url}/chat/completions", json=body) as response:
-                async for data in response.aiter_bytes():
-                    *events, rest = (rest + data).split(b"\n\n")
-                    for event in events:
-                        if event == b"data: [DONE]":
-                            continue
-                        for choice in json.loads(event[6:])["choices"]:
-                            text += choice["delta"].get("content") or ""
-                            calls += choice["delta"].get("tool_calls") or []
-            return text, calls
+
+@asynccontextmanager
+async def with_clocks_and_rows(url: str) -> AsyncGenerator[Ask, None]:
+    """The same by hand, with the least that an agent's promises take.
+
+    Each request has a clock for the whole and a task that watches its silence, the tool has a task and a deadline, and
+    the question, the reservations, their settlements and the answer are eight transactions in memory.
+    """
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as rows:
+        rows.execute("CREATE TABLE notes (place INTEGER PRIMARY KEY, turn INTEGER, note TEXT)")
+        note = "x" * 200
+        number = 0
+
+        def write() -> None:
+            rows.execute("BEGIN IMMEDIATE")
+            rows.execute("INSERT INTO notes (turn, note) VALUES (?, ?)", (number, note))
+            rows.execute("SELECT note FROM notes WHERE place = last_insert_rowid()").fetchone()
+            rows.execute("COMMIT")
+
+        async def watched(messages: Messages) -> Answer:
+            write()
+            with trio.fail_after(120):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(trio.sleep, 60)
+                    answer = await request(client, url, messages)
+                    nursery.cancel_scope.cancel()
+            write()
+            return answer
+
+        async def use(place: str) -> str:
+            results: list[str] = []
+
+            async def run() -> None:
+                with trio.fail_after(60):
+                    results.append(await look.wrapped(place))
+
+            write()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(run)
+            write()
+            return results[0]
 
         async def ask() -> str:
-            messages: list[dict[str, Any]] = [{"role": "user", "content": "go"}]
-            _, [call] = await request(messages)
-            result = await look.wrapped(**json.loads(call["function"]["arguments"]))
-            messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
-            messages.append({"role": "tool", "tool_call_id": call["id"], "content": result})
-            text, _ = await request(messages)
+            nonlocal number
+            number += 1
+            write()
+            text = await turn(watched, use)
+            write()
             return text
 
-        yield ask
+        async with httpx.AsyncClient() as client:
+            yield ask
 
 
 @asynccontextmanager
@@ -128,6 +189,7 @@ async def openai_agents(url: str) -> AsyncGenerator[Ask, None]:
 
 
 BARE = "bare httpx"
+BY_HAND = "by hand, with clocks and rows"
 
 BENCH = Bench(
     title="a turn of an agent: two requests and one tool",
@@ -137,6 +199,7 @@ BENCH = Bench(
     figures=(CPU, WALL),
     cases=(
         Case(BARE, asking(bare_httpx), role="limit"),
+        Case(BY_HAND, asking(with_clocks_and_rows), role="limit"),
         Case("Agent.ask", asking(ours)),
         Case("pydantic-ai", asking(pydantic_ai), role="peer", loop="asyncio", needs="pydantic-ai-slim"),
         Case("openai-agents", asking(openai_agents), role="peer", loop="asyncio", needs="openai-agents"),
