@@ -301,7 +301,11 @@ class ChatResponse:
     @property
     def is_empty(self) -> bool:
         """Whether the answer ended as a success and has no content, except perhaps reasoning."""
-        if self.finish_reason not in CALLS_MAY_RUN or self.tool_calls or self.refusal or self.text.strip():
+        if self.finish_reason not in CALLS_MAY_RUN or self.tool_calls or self.refusal:
+            return False
+        text = self.text
+        # Not by `strip`, which copies a large text.
+        if text and not text.isspace():
             return False
         if any(self.provider_details.get(name) for name in _MEDIA):
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 
@@ -9,11 +10,16 @@ def joined_key(*parts: str) -> str:
     """Join *parts* to one key; different parts never give the same key.
 
     Colons separate the parts. In all parts but the last, `:` and `%` are escaped; in all parts, characters that a
-    database cannot store (NUL, lone surrogates).
+    database cannot store (NUL, lone surrogates). Of a part longer than 500 characters the key has the beginning and a
+    hash, because keys are compared and indexed often.
     """
     *first, last = parts
     # Most last parts stay unchanged; one that looks like an escaped one is escaped, too.
-    return ":".join([*map(_escaped, first), _escaped(last) if _NEEDS_ESCAPE.search(last) else last])
+    return ":".join([*map(_escaped, first), last if _is_plain(last) else _escaped(last)])
+
+
+def _is_plain(part: str) -> bool:
+    return len(part) <= _LONGEST and _NEEDS_ESCAPE.search(part) is None
 
 
 _NEEDS_ESCAPE = re.compile("[\0\ud800-\udfff]|%[0-9A-F]{2}")
@@ -33,8 +39,17 @@ def storable_text(text: str) -> str:
 _NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 
 
+_LONGEST = 500
+
+# No other key has it: escapes are those of NUL, `%`, `:` and surrogates.
+_CUT = "%FF"
+
+
 def _escaped(part: str) -> str:
-    return _ESCAPED.sub(_code, part)
+    if len(part) <= _LONGEST:
+        return _ESCAPED.sub(_code, part)
+    digest = hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{_ESCAPED.sub(_code, part[:100])}{_CUT}{digest}"
 
 
 def _code(found: re.Match[str]) -> str:

@@ -83,7 +83,7 @@ class SummaryCompactor:
         """
         before = f"The summary so far:\n{excess.summary}\n\n" if excess.summary else ""
         room = excess.room - count_tokens(_INSTRUCTIONS + before) - _FRAME
-        since = within(transcript(excess.messages), room)
+        since = within(transcript(excess.messages, room), room)
         text = f"{before}The conversation since then:\n{since}\n\nWrite the new summary of all of it."
         request = ChatRequest([Message.system(_INSTRUCTIONS), Message.user(text)], max_tokens=excess.budget)
         response = await ask(request, self.model)
@@ -95,6 +95,7 @@ class SummaryCompactor:
 
 def within(text: str, tokens: int) -> str:
     """Cut the middle of *text*, so that it has at most *tokens*."""
+    text = _possible(text, tokens)
     counted = count_tokens(text)
     if counted <= tokens:
         return text
@@ -109,11 +110,21 @@ def within(text: str, tokens: int) -> str:
     return "[...]"
 
 
-def transcript(messages: Sequence[Message]) -> str:
-    """Return *messages* as plain text, with tool results cut to their beginning."""
+_MOST_OF_A_TOKEN = 5
+"""Characters that `count_tokens` counts as one token at most."""
+
+
+def _possible(text: str, tokens: int) -> str:
+    """Cut the middle of *text* to twice the characters that *tokens* can have, so that less is counted and copied."""
+    most = 2 * _MOST_OF_A_TOKEN * max(0, tokens)
+    return text if len(text) <= most else f"{text[: most // 2]}\n[...]\n{text[len(text) - most // 2 :]}"
+
+
+def transcript(messages: Sequence[Message], tokens: int) -> str:
+    """Return *messages* as plain text, with tool results cut to their beginning, and what exceeds *tokens* anyway."""
     lines: list[str] = []
     for message in messages:
-        text = message.text if message.role != "tool" else _beginning(message.text)
+        text = _possible(message.text, tokens) if message.role != "tool" else _beginning(message.text)
         calls = [f"(calls {call.name} with {_beginning(call.arguments)})" for call in message.tool_calls]
         lines.append(f"{message.role}: {' '.join([text, *calls]).strip()}")
     return "\n".join(lines)

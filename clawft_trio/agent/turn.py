@@ -231,7 +231,8 @@ class _Turn:
         """Return the messages that *response*, the last one of the turn, adds to the conversation."""
         # Discarded calls have no result, and a provider would refuse them in the next turn.
         own = [] if called else [_without_calls(response.message)]
-        if response.text.strip() or not (called or response.finish_reason == PAUSED):
+        text = response.text
+        if (text and not text.isspace()) or not (called or response.finish_reason == PAUSED):
             return own
         self._closing_text = _NO_ROUNDS_LEFT
         return [*own, Message.assistant(_NO_ROUNDS_LEFT)]

@@ -7,7 +7,8 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ from clawft_trio.target import split_name
 
 MAX_SIZE = 1 << 20
 """Largest file in bytes: a hundred times any configuration written by hand."""
+
+_LARGE = 64 * 1024
+"""Bytes from which on a configuration is parsed in a thread; this many take 10 ms."""
 
 _log = logging.getLogger("clawft_trio.config")
 
@@ -50,8 +54,14 @@ async def load_config(
 
     Cancellation: nothing is kept.
     """
-    config = parse_config(await read_config(path), source=str(path), environ=environ, providers=providers)
+    data = await read_config(path)
+    config = await _parse(parse_config, data, source=str(path), environ=environ, providers=providers)
     return await with_mcp_files(config, folder=Path(path).parent, environ=environ)
+
+
+async def _parse(parse: Callable[..., Config], data: bytes, **options: Any) -> Config:
+    work = partial(parse, data, **options)
+    return await trio.to_thread.run_sync(work, abandon_on_cancel=True) if len(data) > _LARGE else work()
 
 
 async def with_mcp_files(
@@ -79,7 +89,7 @@ async def with_mcp_files(
     warnings = list(config.warnings)
     for path in (*config.mcp_config, *map(Path, paths)):
         file = Path(folder) / path.expanduser()
-        found = _parse_servers(await read_config(file), source=str(file), environ=environ)
+        found = await _parse(_parse_servers, await read_config(file), source=str(file), environ=environ)
         servers = {**found.tools.mcp_servers, **servers}
         warnings += found.warnings
     merged = attrs.evolve(config, tools=attrs.evolve(config.tools, mcp_servers=servers), mcp_config=())

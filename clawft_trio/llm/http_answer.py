@@ -37,6 +37,9 @@ _BLANK = b" \t\r\n\xef\xbb\xbf"
 # First bytes of an event stream: `data`, `event`, `error`, `id`, `retry`, a comment; or an empty body.
 _STREAM = frozenset({b"d", b"e", b"i", b"r", b":", b""})
 
+# Characters of an answer that takes milliseconds to join.
+_LARGE = 1024 * 1024
+
 # Seconds to read the body of an error status; mostly the status alone decides the error.
 _ERROR_PAGE = 5.0
 
@@ -226,7 +229,12 @@ class HttpAnswer:
             )
         if self.attempt.usage is not None:
             self.attempt.certainty = "estimated" if answer.usage_problem else "exact"
+        if answer.size > _LARGE:
+            # Joining and checking a large answer take tens of milliseconds each: other tasks run in between.
+            await trio.lowlevel.cancel_shielded_checkpoint()
         response = answer.whole(answer.finish_reason)
+        if answer.size > _LARGE:
+            await trio.lowlevel.cancel_shielded_checkpoint()
         if response.finish_reason in CALLS_MAY_RUN and not all(call.name for call in response.tool_calls):
             raise self._invalid("a tool call has no name")
         if response.is_empty and not self.request.allow_empty:

@@ -15,6 +15,7 @@ import attrs
 import msgspec
 
 from clawft_trio.chat import ChatRequest, GrowingText, ToolCall, ToolCallDelta, ToolCallReady, ToolCallSealed
+from clawft_trio.codec import is_json_object
 
 # Bounds memory: a provider that starts more calls than this in one answer is broken.
 MAX_CALLS = 512
@@ -43,11 +44,16 @@ class _Growing:
     def arguments(self) -> str:
         return self.text.getvalue() or ("{}" if self.placeholder else "")
 
+    def given(self, blank: str) -> str:
+        """Return the arguments, or *blank* for blank ones."""
+        text = self.arguments
+        return blank if text.isspace() else text or blank
+
     def is_started(self) -> bool:
         return self.placeholder or self.begun
 
     def is_whole(self) -> bool:
-        return self.text.tell() <= _MOST_PARSED and is_object(self.arguments)
+        return self.text.tell() <= _MOST_PARSED and is_json_object(self.arguments)
 
     def repeats(self, id_: str, name: str, arguments: str) -> bool:
         """Return whether a fragment is this whole call once more, as some servers send it after its pieces."""
@@ -205,8 +211,8 @@ class ToolCallAssembler:
             if call.sealed:
                 continue
             call.sealed = True
-            arguments = call.arguments if call.arguments.strip() else "{}"
-            if call.name and is_object(arguments):
+            arguments = call.given("{}")
+            if call.name and is_json_object(arguments):
                 given = next(islice(self._ids(), call.position, None))
                 sealed.append(ToolCallSealed(ToolCall(id=given, name=call.name, arguments=arguments)))
         return sealed
@@ -224,7 +230,7 @@ class ToolCallAssembler:
         """
         blank = "{}" if whole else ""
         return tuple(
-            ToolCall(id=given, name=call.name, arguments=call.arguments if call.arguments.strip() else blank)
+            ToolCall(id=given, name=call.name, arguments=call.given(blank))
             for call, given in zip(self._calls, self._ids(), strict=True)
         )
 
@@ -240,15 +246,7 @@ class ToolCallAssembler:
 
 def ready(calls: Iterable[ToolCall]) -> list[ToolCallReady]:
     """Return the calls that can be executed: with a name, and arguments that are strictly a JSON object."""
-    return [ToolCallReady(call) for call in calls if call.name and is_object(call.arguments)]
-
-
-def is_object(text: str) -> bool:
-    """Return whether *text* is exactly one complete JSON object."""
-    try:
-        return isinstance(msgspec.json.decode(text), dict)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return False
+    return [ToolCallReady(call) for call in calls if call.name and is_json_object(call.arguments)]
 
 
 def as_text(arguments: Any) -> str:

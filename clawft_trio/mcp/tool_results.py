@@ -9,8 +9,8 @@ import trio
 from msgspec import Raw
 
 from clawft_trio.errors import ProtocolViolation
+from clawft_trio.large_json import LARGE, decode_large
 from clawft_trio.mcp.connection import Connection
-from clawft_trio.mcp.large import LARGE, decode_large
 from clawft_trio.mcp.messages import CallOptions
 from clawft_trio.mcp.types import CallToolResult, decode_tool_result, tool_result_of
 

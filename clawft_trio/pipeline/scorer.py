@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 from clawft_trio.chat import ChatRequest, ChatResponse
-from clawft_trio.codec import decode_json
-from clawft_trio.errors import InvalidData
+from clawft_trio.codec import is_json_object
 from clawft_trio.pipeline.stages import QualityScore
 
 MAX_JUDGED = 32_000
@@ -92,15 +91,8 @@ def _tools(request: ChatRequest, response: ChatResponse) -> float:
     if not response.tool_calls:
         return 1.0
     offered = {tool.name for tool in request.tools}
-    sound = [call for call in response.tool_calls if call.name in offered and _is_object(call.arguments)]
+    sound = [call for call in response.tool_calls if call.name in offered and is_json_object(call.arguments)]
     return len(sound) / len(response.tool_calls)
-
-
-def _is_object(arguments: str) -> bool:
-    try:
-        return isinstance(decode_json(arguments), dict)
-    except InvalidData:
-        return False
 
 
 def _coherence(text: str, *, uses_tools: bool) -> float:

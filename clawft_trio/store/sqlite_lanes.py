@@ -27,6 +27,9 @@ T = TypeVar("T")
 _GROUP = 64
 """Transactions that share one commit: 64 small ones take about as long as the fsync that they save."""
 
+_SLOW = 0.005
+"""Seconds of a job without a thread, after which other tasks run before its caller continues."""
+
 _SYNCHRONOUS = {True: "PRAGMA synchronous = FULL", False: "PRAGMA synchronous = NORMAL"}
 
 
@@ -70,7 +73,11 @@ class Lane:
         job = Job(function, durable=durable)
         if not self._threaded:
             await trio.lowlevel.checkpoint()
-            return self._run_inline(job)
+            began = trio.current_time()
+            value = self._run_inline(job)
+            if trio.current_time() - began > _SLOW:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            return value
         await trio.lowlevel.checkpoint_if_cancelled()
         self._jobs.append(job)
         self._start()

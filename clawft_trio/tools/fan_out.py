@@ -11,6 +11,7 @@ import logging
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -34,7 +35,7 @@ from clawft_trio.tools.path_locks import LockMode, LockRequest, PathLocks, Want,
 from clawft_trio.tools.result import ToolOutcome, ToolResult, contained, error_text, outcome_of
 from clawft_trio.tools.thread_pool import ThreadPool
 from clawft_trio.tools.tool import Tool, ToolContext
-from clawft_trio.tools.truncate import RESULT_LIMIT
+from clawft_trio.tools.truncate import RESULT_LIMIT, is_large
 
 _LONGEST_LOGGED = 300
 """Characters of an error's text in the log line of a tool that raised."""
@@ -283,7 +284,7 @@ class FanOut:
         scope = trio.CancelScope(deadline=context.deadline)
         try:
             with scope:
-                return self._text_of(job, await tool.function(job.arguments, context))
+                return await self._text_of(job, await tool.function(job.arguments, context))
         except Exception as exc:
             # An error that the tool raises while its time limit cancels it does not change the reason of its end.
             if scope.cancelled_caught:
@@ -330,14 +331,18 @@ class FanOut:
     def _context_of(self, job: Job, deadline: float) -> ToolContext:
         return self.context.of_call(job.call.id, job.call.name, deadline=deadline, threads=self.threads)
 
-    def _text_of(self, job: Job, returned: object) -> str:
+    async def _text_of(self, job: Job, returned: object) -> str:
         """Keep the data and media that a tool returned; return the text for the model."""
         shown = returned
         job.value = returned
         if isinstance(returned, ToolResult):
             shown, job.value = [Text(returned.text), *returned.parts], returned.data
         limits = self.policy
-        text, job.media = split_result(shown, limit=limits.longest_answer, media_limit=limits.largest_media)
+        split = partial(split_result, shown, limit=limits.longest_answer, media_limit=limits.largest_media)
+        if is_large(shown):
+            text, job.media = await trio.to_thread.run_sync(split, abandon_on_cancel=True)
+        else:
+            text, job.media = split()
         return text
 
     def _contain(self, job: Job, exc: BaseException) -> Exception:

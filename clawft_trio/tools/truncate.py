@@ -18,6 +18,7 @@ import msgspec
 
 from clawft_trio.codec import decode_json, encode_json
 from clawft_trio.errors import InvalidData
+from clawft_trio.large_json import LARGE, decode_in_pieces
 
 RESULT_LIMIT = 65_536
 """Bytes of UTF-8 of one result for the model: about 16 000 tokens."""
@@ -35,6 +36,11 @@ _DEEPEST_ITERATOR = 3
 """Levels of lists and dictionaries that are searched for iterators."""
 
 _MARK = "_truncated"
+
+_MOST_PARSED = 16 * 1024 * 1024
+"""Characters of a JSON text that stays JSON after a cut; a longer one is cut as text."""
+
+_OPENING = re.compile(r"[ \t\r\n]*[{\[]")
 
 # Whole characters and whole escapes of an encoded JSON string.
 _CHARACTERS = re.compile(rb"(?:[^\\]|\\u[0-9a-fA-F]{4}|\\[^u])*", re.DOTALL)
@@ -54,6 +60,12 @@ def answer_text(value: object, *, limit: int = RESULT_LIMIT) -> str:
     if isinstance(value, str):
         return _cut_text(value, limit)
     return _fit(collected(value), limit).decode()
+
+
+def is_large(value: object) -> bool:
+    """Whether `answer_text` takes so long for *value* that it belongs into a thread."""
+    enough = LARGE if isinstance(value, str | bytes) else RESULT_LIMIT
+    return _at_least(value, enough) > enough
 
 
 def collected(value: object, depth: int = 0) -> object:
@@ -85,14 +97,19 @@ def _may_hold_iterator(value: object) -> bool:
 def _cut_text(text: str, limit: int) -> str:
     if len(text) <= limit and len(encoded := _utf8(text)) <= limit:
         return encoded.decode()
-    if text.lstrip(" \t\r\n")[:1] in {"{", "["}:
+    if _OPENING.match(text) and len(text) <= _MOST_PARSED:
         try:
-            return _fit(decode_json(text), limit).decode()
-        except InvalidData:
+            return _fit(_parsed(text), limit).decode()
+        except (InvalidData, ValueError, RecursionError):
             pass
     room = max(0, limit - len(_left_out(len(text), len(text), "characters")) - 1)
     kept = _utf8(text[:room])[:room].decode(errors="ignore")
     return f"{kept}\n{_left_out(len(text) - len(kept), len(text), 'characters')}"
+
+
+def _parsed(text: str) -> object:
+    # One call of the C decoder would hold the interpreter, and block the event loop also from a thread.
+    return decode_json(text) if len(text) < LARGE else decode_in_pieces(_utf8(text))
 
 
 def _utf8(text: str) -> bytes:

@@ -301,7 +301,7 @@ async def test_a_summary_that_is_not_whole_is_refused(reason: str) -> None:
 
 def test_the_transcript_has_calls_and_the_beginning_of_results() -> None:
     messages = tail([(5000, 3)]).messages
-    text = transcript(messages)
+    text = transcript(messages, 10_000)
     assert text.splitlines()[:2] == ["user: q0", "assistant: (calls look with {})"]
     assert "(5000 characters)" in text
     assert len(text) < 1200

@@ -52,6 +52,24 @@ def test_text_without_surrogates_is_unchanged(text: str) -> None:
     assert all(one == other or "\ud800" <= other <= "\udfff" for one, other in zip(whole, text, strict=True))
 
 
+LONG = "x" * 499 + "é"
+
+
+@pytest.mark.parametrize(
+    "long", [LONG + "y", LONG + "\ud800", LONG + ":" * 1_000_000, LONG + "\0"], ids=["y", "surrogate", "colons", "NUL"]
+)
+def test_a_key_of_a_long_name_is_short_and_its_own(long: str) -> None:
+    key = joined_key("ch", long)
+    assert len(key) < 700
+    assert joined_key("ch", LONG) == f"ch:{LONG}"
+    others = [joined_key("ch", long + "z"), joined_key("ch", key.removeprefix("ch:")), joined_key(long, "x")]
+    others += [joined_key(key), joined_key(long)]
+    assert len({key, *others}) == 6
+    for one in (key, *others):
+        one.encode()
+        assert "\0" not in one
+
+
 @given(ANY_TEXT, ANY_TEXT)
 def test_keys_of_different_names_differ_and_can_be_stored(one: str, other: str) -> None:
     for key in (joined_key("ch", one), joined_key(one, "x"), storable_key(one)):

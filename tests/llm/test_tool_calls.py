@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from clawft_trio.chat import ToolCall, ToolCallReady
-from clawft_trio.llm.tool_calls import MAX_CALLS, ToolCallAssembler, TooManyCalls, as_text, is_object, ready
+from clawft_trio.codec import is_json_object
+from clawft_trio.llm.tool_calls import MAX_CALLS, ToolCallAssembler, TooManyCalls, as_text, ready
 
 
 def fed(*fragments, taken=()):
@@ -174,7 +175,7 @@ def test_only_named_calls_with_a_whole_object_are_ready():
 def test_blank_arguments_of_a_whole_answer_are_none_and_of_a_partial_one_unknown():
     assembly, _ = fed((0, "a", "now", ""), (1, "b", "then", " "))
     assert [call.arguments for call in assembly.calls(whole=True)] == ["{}", "{}"]
-    assert [is_object(call.arguments) for call in assembly.calls(whole=False)] == [False, False]
+    assert [is_json_object(call.arguments) for call in assembly.calls(whole=False)] == [False, False]
 
 
 def test_arguments_sent_as_an_object_become_its_text():
@@ -192,7 +193,7 @@ def test_an_endless_row_of_calls_is_refused():
 
 
 def test_deep_nesting_is_not_an_object_and_no_crash():
-    assert not is_object('{"a":' * 100_000 + "1" + "}" * 100_000)
+    assert not is_json_object('{"a":' * 100_000 + "1" + "}" * 100_000)
 
 
 def test_blank_pieces_belong_to_the_arguments_once_those_have_begun():

@@ -13,9 +13,9 @@ import trio
 from hypothesis import given, strategies as st
 from mcp_wired import wired
 
+from clawft_trio import large_json
 from clawft_trio.errors import ProtocolViolation
-from clawft_trio.mcp import large
-from clawft_trio.mcp.large import LARGE, decode_in_pieces, decode_large
+from clawft_trio.large_json import LARGE, decode_in_pieces, decode_large
 
 VALUES = st.recursive(
     st.none()
@@ -30,7 +30,7 @@ VALUES = st.recursive(
 
 @pytest.fixture
 def small_windows(monkeypatch):
-    monkeypatch.setattr(large, "_WINDOWS", (4, 16))
+    monkeypatch.setattr(large_json, "_WINDOWS", (4, 16))
 
 
 @given(VALUES, st.booleans(), st.sampled_from([None, 1]))
@@ -43,7 +43,7 @@ def test_the_value_is_that_of_one_go_for_any_windows(value, ascii_only, indent):
     with pytest.MonkeyPatch.context() as patch:
         assert decode_in_pieces(text) == expected
         for windows in ((1,), (3, 7), (50,)):
-            patch.setattr(large, "_WINDOWS", windows)
+            patch.setattr(large_json, "_WINDOWS", windows)
             assert decode_in_pieces(text) == expected
 
 
@@ -92,7 +92,7 @@ def test_endless_nesting_is_an_error():
 
 
 def test_a_number_at_the_end_of_a_window_is_whole(monkeypatch):
-    monkeypatch.setattr(large, "_WINDOWS", (4,))
+    monkeypatch.setattr(large_json, "_WINDOWS", (4,))
     assert decode_in_pieces(b"[123456.5e3, 1234, 12345]") == [123456500.0, 1234, 12345]
 
 
