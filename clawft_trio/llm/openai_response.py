@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from clawft_trio.chat import CALLS_MAY_RUN, Citation, ReasoningDelta, StreamEvent, TextDelta
 from clawft_trio.llm import lenient
+from clawft_trio.llm.failures import base_resp_code
 from clawft_trio.llm.lenient import NOT_JSON, NotDecodable, as_index
 from clawft_trio.llm.openai_details import Details
 from clawft_trio.llm.openai_events import Choice, Chunk, Delta, Function, LenientChunks, ToolCall, decode, decode_plain
@@ -213,9 +214,11 @@ class OpenAIResponseReader(Progress):
         """Return whether an event without choices reports a failure in a shape other than `{"error": …}`."""
         if named or chunk.object == "error":
             return True
+        raw = lenient.decode_object(data)
+        if base_resp_code(raw):
+            return True
         if chunk.usage or chunk.id:
             return False
-        raw = lenient.decode_object(data)
         bare = any(raw.get(name) for name in _BARE_ERROR) or raw.get("type") == "error"
         return bare or ("choices" not in raw and bool(raw.get("message")) and ("code" in raw or "status" in raw))
 

@@ -173,7 +173,7 @@ class ToolCallAssembler:
     def correct(self, index: int, arguments: str) -> bool:
         """Replace the arguments of the call with the server's number *index*, if only the new ones are complete."""
         call = self._by_index.get(index)
-        if call is None or is_object(call.arguments) or not is_object(arguments):
+        if call is None or is_json_object(call.arguments) or not is_json_object(arguments):
             return False
         call.text, call.begun = GrowingText(), True
         call.text.write(arguments)

@@ -3,10 +3,12 @@
 import json
 
 import pytest
-from llm.spoken import DONE, chunk, concluded, event, read_all, reading
+from llm.spoken import DONE, chunk, concluded, data, event, read_all, reading
 from llm.test_odd_shapes import CALL_END, END, START, block, completed, read, started, text_item
 
+from clawft_trio import errors as e
 from clawft_trio.chat import Reset, ToolCallReady
+from clawft_trio.llm.failures import Failures
 
 WEATHER, TIME = ("weather", '{"in":"Oslo"}'), ("time", '{"in":"Rome"}')
 
@@ -182,3 +184,31 @@ def test_an_answer_that_is_a_picture_or_a_sound_is_not_empty(delta):
     response = read(chunk(delta) + chunk({}, "stop") + DONE)
     assert not response.is_empty
     assert response.provider_details
+
+
+MINIMAX = {
+    1002: e.RateLimited,
+    1004: e.AuthFailed,
+    1008: e.QuotaExhausted,
+    1026: e.ContentFiltered,
+    1033: e.ServerError,
+}
+
+
+@pytest.mark.parametrize("number", MINIMAX)
+@pytest.mark.parametrize("unary", [False, True])
+def test_an_error_may_stand_in_base_resp_only(number, unary):
+    whole = {"id": "x", "choices": None, "usage": {"total_tokens": 0},
+             "base_resp": {"status_code": number, "status_msg": "the text"}}  # fmt: skip
+    reader = reading("openai")
+    if unary:
+        reader.feed_whole(json.dumps(whole).encode())
+    else:
+        read_all(reader, data(whole))
+    failure = Failures(provider="p").of_event(reader.error, headers={})
+    assert (type(failure), failure.message) == (MINIMAX[number], "the text")
+
+
+def test_a_base_resp_of_a_success_is_none_of_an_error():
+    body = chunk({"content": "Hi"}, base_resp={"status_code": 0}) + chunk({}, "stop")
+    assert read(body + data({"choices": [], "base_resp": {"status_code": 0, "status_msg": ""}}) + DONE).text == "Hi"
