@@ -25,6 +25,7 @@ class Event(msgspec.Struct, gc=False):
     response: msgspec.Raw = msgspec.Raw()
     annotation: Any = None
     arguments: Any = None
+    text: Any = None
     error: Any = None
 
 
@@ -39,6 +40,7 @@ REASONING = frozenset(
         "response.reasoning_summary.delta",
     }
 )
+COMPLETE = frozenset({"response.output_text.done", "response.function_call_arguments.done"})
 BEGUN = frozenset({"response.created", "response.in_progress", "response.queued"})
 ENDED = frozenset(
     {"response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.done"}
@@ -75,6 +77,7 @@ class LenientEvents:
             summary_index=as_index(raw.get("summary_index")),
             annotation=lenient.scrubbed(raw.get("annotation")),
             arguments=lenient.scrubbed(raw.get("arguments")),
+            text=lenient.scrubbed(raw.get("text")),
             error=lenient.scrubbed(raw.get("error")),
         )
         if kind in TEXT or kind in REASONING or kind.endswith((".refusal.delta", ".function_call_arguments.delta")):

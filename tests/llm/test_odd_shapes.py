@@ -101,6 +101,14 @@ AROUND = {
     "index null": lambda body: body.replace(b'index": 0', b'index": null'),
     "id a number": lambda body: body.replace(b'"id": "', b'"id": 7, "ids": "'),
     "no blank behind data": lambda body: body.replace(b"data: ", b"data:"),
+    "one newline between events": lambda body: body.replace(b"\n\n", b"\n") + b"\n",
+    "one newline between events, none at the end": lambda body: body.replace(b"\n\n", b"\n").rstrip(),
+    "data twice": lambda body: body.replace(b"data: ", b"data: data: "),
+    "data twice with empty lines": lambda body: (
+        b"".join(line.replace(b"data: ", b"data: data: ") + b"data: \ndata: \n\n" for line in body.split(b"\n\n")[:-1])
+        .replace(b"}data", b"}\ndata")
+        .replace(b"]data", b"]\ndata")
+    ),
     "garbage behind the end": lambda body: body + b"data: not JSON, behind the end\n\n",
 }
 
