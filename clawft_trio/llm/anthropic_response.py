@@ -11,6 +11,7 @@ from clawft_trio.errors import InvalidResponse
 from clawft_trio.llm import lenient
 from clawft_trio.llm.anthropic_block import KeptBlock
 from clawft_trio.llm.anthropic_events import Delta, Event, LenientEvents, decode, decode_plain
+from clawft_trio.llm.failures import is_bare_error
 from clawft_trio.llm.lenient import NOT_JSON, NotDecodable
 from clawft_trio.llm.reading import Progress, separated
 from clawft_trio.llm.response_builder import (
@@ -100,6 +101,8 @@ class AnthropicResponseReader(Progress):
             message = lenient.decode_scrubbed(body)
             if message.get("type") == "error" or lenient.is_stated(message.get("error")):
                 self._fail(message.get("error") or message, message.get("request_id"))
+            elif "content" not in message and is_bare_error(message):
+                self._fail(message, message.get("request_id"))
             elif not isinstance(message.get("content"), list | str | dict):
                 self._violate("the answer has no content")
             else:
@@ -150,6 +153,8 @@ class AnthropicResponseReader(Progress):
             self._stop_message(out)
         elif kind == "error" or lenient.is_stated(event.error) or sse.event == "error":
             self._fail(event.error or lenient.decode_scrubbed(data), event.request_id)
+        elif kind != "ping" and is_bare_error(raw := lenient.decode_scrubbed(data)):
+            self._fail(raw, event.request_id)
         # `ping` and unknown kinds of events are ignored.
 
     def _last_open(self) -> int:

@@ -268,6 +268,19 @@ def _is_bare(outer: Mapping[str, Any]) -> bool:
     )
 
 
+_BARE_FIELDS = ("error_type", "error_message", "error_code", "errors", "detail", "error_msg")
+
+
+def is_bare_error(event: Mapping[str, Any]) -> bool:
+    """Return whether an event that is none of its dialect is an error object that is not wrapped in `error`."""
+    if event.get("object") == "error" or event.get("type") == "error" or base_resp_code(event):
+        return True
+    if any(event.get(name) for name in _BARE_FIELDS):
+        return True
+    text = event.get("message")
+    return isinstance(text, str) and bool(text) and "choices" not in event and ("code" in event or "status" in event)
+
+
 def _first_of(values: Iterator[int | None]) -> int | None:
     return next((value for value in values if value is not None), None)
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from clawft_trio.chat import CALLS_MAY_RUN, Citation, ReasoningDelta, StreamEvent, TextDelta
 from clawft_trio.llm import lenient
-from clawft_trio.llm.failures import base_resp_code
+from clawft_trio.llm.failures import base_resp_code, is_bare_error
 from clawft_trio.llm.lenient import NOT_JSON, NotDecodable, as_index
 from clawft_trio.llm.openai_details import Details
 from clawft_trio.llm.openai_events import Choice, Chunk, Delta, Function, LenientChunks, ToolCall, decode, decode_plain
@@ -31,9 +31,6 @@ _PLAIN_TRIES = 8
 
 A failed attempt costs as much as the complete decoding of an event.
 """
-
-# Fields of an error that is not wrapped in `error`.
-_BARE_ERROR = ("error_type", "error_message", "error_code", "errors", "detail", "error_msg")
 
 
 class OpenAIResponseReader(Progress):
@@ -215,12 +212,7 @@ class OpenAIResponseReader(Progress):
         if named or chunk.object == "error":
             return True
         raw = lenient.decode_object(data)
-        if base_resp_code(raw):
-            return True
-        if chunk.usage or chunk.id:
-            return False
-        bare = any(raw.get(name) for name in _BARE_ERROR) or raw.get("type") == "error"
-        return bare or ("choices" not in raw and bool(raw.get("message")) and ("code" in raw or "status" in raw))
+        return bool(base_resp_code(raw)) or (not (chunk.usage or chunk.id) and is_bare_error(raw))
 
     def _take_delta(self, delta: Delta, out: list[StreamEvent]) -> None:
         thought = delta.reasoning_content or delta.reasoning

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from clawft_trio.llm import lenient
+from clawft_trio.llm.failures import is_bare_error
 from clawft_trio.llm.lenient import NotDecodable, SurrogateJoiner, as_index
 
 
@@ -66,7 +67,8 @@ class LenientEvents:
         raw = lenient.decode_object(data)
         kind = raw.get("type")
         if not isinstance(kind, str) or not kind:
-            kind = named if named != "message" else "error" if lenient.is_stated(raw.get("error")) else ""
+            failed = lenient.is_stated(raw.get("error")) or is_bare_error(raw)
+            kind = named if named != "message" else "error" if failed else ""
         if not kind:
             raise NotDecodable("an event without a type")
         place = as_index(raw.get("output_index"))

@@ -26,6 +26,7 @@ from clawft_trio.chat import (
 )
 from clawft_trio.errors import InvalidResponse
 from clawft_trio.llm import lenient
+from clawft_trio.llm.failures import is_bare_error
 from clawft_trio.llm.lenient import NOT_JSON, NotDecodable
 from clawft_trio.llm.reading import Progress, separated
 from clawft_trio.llm.response_builder import ResponseBuilder, finish_word, opaque, unknown_finish
@@ -104,6 +105,8 @@ class ResponsesResponseReader(Progress):
             response = lenient.decode_scrubbed(body)
             if lenient.is_stated(response.get("error")):
                 self._fail(response["error"])
+            elif "output" not in response and is_bare_error(response):
+                self._fail(response)
             elif not isinstance(response.get("output"), list | dict):
                 self._violate("the answer has no output")
             else:
@@ -179,6 +182,8 @@ class ResponsesResponseReader(Progress):
         elif kind in {"error", "response.error"} or lenient.is_stated(event.error) or sse.event == "error":
             raw = lenient.decode_scrubbed(sse.data)
             self._fail(raw.get("error") or raw)
+        elif not kind.startswith("response.") and is_bare_error(raw := lenient.decode_scrubbed(sse.data)):
+            self._fail(raw)
         # The other events report the progress of built-in tools or repeat content of the deltas and items.
 
     def _place(self, event: Event) -> int:

@@ -153,12 +153,31 @@ def test_an_error_in_any_shape_is_a_typed_error(dialect, behind, line, kind):
     assert type(failure(begun + line, dialect)) is kind
 
 
+@EACH_DIALECT
+@pytest.mark.parametrize("place", ["first", "in the middle", "alone"])
 @pytest.mark.parametrize(
     "shape",
-    [{"error_type": "rate_limit_error", "error_message": "x"}, {"object": "error", "message": "x", "code": 429}],
+    [
+        {"error_type": "rate_limit_error", "error_message": "x"},
+        {"object": "error", "message": "x", "code": 429},
+        {"object": "error", "message": "x", "type": "TooManyRequests", "code": 429},
+        {"message": "x", "code": "rate_limit_exceeded", "data": None},
+        {"status": 429, "message": "x"},
+        {"errors": [{"message": "x"}], "code": 429},
+        {"detail": "x", "code": 429},
+        {"base_resp": {"status_code": 1002, "status_msg": "x"}},
+    ],
+    ids=repr,
 )
-def test_an_error_that_is_not_wrapped_is_an_error(shape):
-    assert type(failure(HI + data(shape))) is e.RateLimited
+def test_an_error_that_is_not_wrapped_is_an_error(dialect, place, shape):
+    if place == "alone":
+        reader = reading(dialect)
+        reader.feed_whole(json.dumps(shape).encode())
+        assert type(Failures(provider="p").of_event(reader.error, headers={})) is e.RateLimited
+        return
+    head = WHOLE[dialect].partition(b"Hi")[0].rpartition(b"\n\n")[0] + b"\n\n" if place != "first" else b""
+    # What follows is no evidence of a success.
+    assert type(failure(head + data(shape) + WHOLE[dialect], dialect)) is e.RateLimited
 
 
 @EACH_DIALECT
