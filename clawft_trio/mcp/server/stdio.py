@@ -154,7 +154,12 @@ class _Connection:
                 return await self._listen(incoming)
         return await self._answerer.answer(
             ServerRequest(
-                id=incoming.id, method=incoming.method, params=incoming.params, peer=peer, channel=self._channel
+                id=incoming.id,
+                method=incoming.method,
+                params=incoming.params,
+                peer=peer,
+                auth=peer.auth,
+                channel=self._channel,
             )
         )
 
