@@ -78,6 +78,7 @@ class LenientEvents:
             content_index=as_index(raw.get("content_index")),
             summary_index=as_index(raw.get("summary_index")),
             annotation=lenient.scrubbed(raw.get("annotation")),
+            item_id=lenient.any_text(raw.get("item_id")) or None,
             arguments=lenient.scrubbed(raw.get("arguments")),
             text=lenient.scrubbed(raw.get("text")),
             error=lenient.scrubbed(raw.get("error")),
@@ -88,6 +89,8 @@ class LenientEvents:
         if kind.startswith("response.output_item."):
             event.item = lenient.as_object(lenient.scrubbed(raw.get("item")), of="an item")
         if kind in BEGUN or kind in ENDED:
-            response = lenient.as_object(lenient.scrubbed(raw.get("response")), of="the response")
+            # Some gateways send the response itself, without the event around it.
+            given = raw if "response" not in raw and raw.get("object") == "response" else raw.get("response")
+            response = lenient.as_object(lenient.scrubbed(given), of="the response")
             event.response = msgspec.Raw(msgspec.json.encode(response))
         return event

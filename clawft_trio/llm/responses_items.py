@@ -14,11 +14,14 @@ DIALECT = "responses"
 class Item:
     """An output item whose deltas are arriving."""
 
-    __slots__ = ("citations", "done", "given", "kind", "place", "shown")
+    __slots__ = ("citations", "done", "given", "kind", "place", "position", "shown")
 
-    def __init__(self, kind: str, place: int) -> None:
+    def __init__(self, kind: str, place: int, position: int) -> None:
         self.kind = kind
+        #: index of the item in the events
         self.place = place
+        #: number of parts of the answer before the item
+        self.position = position
         #: arguments at the start of a function call: nearly always empty, because the deltas carry the arguments
         self.given = ""
         #: number of characters of text or arguments in its deltas

@@ -81,6 +81,7 @@ class ResponsesResponseReader(Progress):
         self._items: dict[int, Item] = {}
         # Some servers use one index for several items; `_items` has the latest of them, and this list has all.
         self._all: list[Item] = []
+        self._by_id: dict[str, Item] = {}
         self._refused = False
         self._usage = UsageReader(read_responses_usage, answer.provider)
         #: item and part of the last reasoning delta: each part is a paragraph
@@ -187,6 +188,11 @@ class ResponsesResponseReader(Progress):
         # The other events report the progress of built-in tools or repeat content of the deltas and items.
 
     def _place(self, event: Event) -> int:
+        given = event.item_id or lenient.any_text((event.item or {}).get("id"))
+        known = self._by_id.get(given)
+        if known is not None and not known.done:
+            # Some servers give the events of one item different indices.
+            return known.place
         if event.output_index is not None:
             return event.output_index
         return max(self._items, default=0)
@@ -197,13 +203,15 @@ class ResponsesResponseReader(Progress):
         if item is None:
             if len(self._all) >= MAX_ITEMS:
                 raise NotDecodable(f"more than {MAX_ITEMS} items in one answer")
-            item = self._begin_item(kind, place)
+            item = self._begin_item(kind, place, event.item_id or "")
         return item
 
-    def _begin_item(self, kind: str, place: int) -> Item:
-        item = self._items[place] = Item(kind, place)
-        self._all.append(item)
+    def _begin_item(self, kind: str, place: int, id_: str) -> Item:
         self.answer.close_text()
+        item = self._items[place] = Item(kind, place, len(self.answer.parts))
+        self._all.append(item)
+        if id_:
+            self._by_id[id_] = item
         return item
 
     def _take_text(self, event: Event, out: list[StreamEvent]) -> None:
@@ -276,7 +284,7 @@ class ResponsesResponseReader(Progress):
         item = self._items.get(place)
         begins = item is None or item.done or item.kind != kind
         if begins:
-            item = self._begin_item(kind, place)
+            item = self._begin_item(kind, place, lenient.any_text(raw.get("id")))
         assert item is not None
         if item.kind == "function_call":
             self._start_call(item, raw, out, begins=begins)
@@ -333,7 +341,19 @@ class ResponsesResponseReader(Progress):
             if item.kind == "reasoning" and not item.shown:
                 for number, text in enumerate(thoughts(raw)):
                     self._add_reasoning(text, (place, number), out)
-            self.answer.keep(opaque(DIALECT, raw), len(msgspec.json.encode(raw)))
+            self._keep_item(item, raw)
+
+    def _keep_item(self, item: Item, raw: Mapping[str, Any]) -> None:
+        """Keep a complete item at its position, also when items behind it have ended before it."""
+        answer, size = self.answer, len(msgspec.json.encode(raw))
+        if item.position >= len(answer.parts):
+            answer.keep(opaque(DIALECT, raw), size)
+            return
+        answer.parts.insert(item.position, opaque(DIALECT, raw))
+        answer.count_characters(size)
+        for other in self._all:
+            if other.position > item.position or (other.position == item.position and other.place > item.place):
+                other.position += 1
 
     def _end_text(self, place: int, item: Item, raw: Mapping[str, Any], out: list[StreamEvent]) -> None:
         rest = self._halves.rest(("response.output_text.delta", place))

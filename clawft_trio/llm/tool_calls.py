@@ -76,6 +76,9 @@ class _Growing:
             if self.placeholder and not piece.strip():
                 return ""
             self.begun = True
+        elif piece[:1] == "{" and len(piece) == self.text.tell() and self.is_whole() and piece == self.text.getvalue():
+            # Some gateways send all arguments once more after their pieces.
+            return ""
         self.text.write(piece)
         return piece
 

@@ -7,7 +7,7 @@ from llm.spoken import DONE, chunk, concluded, data, event, read_all, reading
 from llm.test_odd_shapes import CALL_END, END, START, block, completed, read, started, text_item
 
 from clawft_trio import errors as e
-from clawft_trio.chat import Reset, ToolCallReady
+from clawft_trio.chat import Opaque, Reset, ToolCallReady
 from clawft_trio.llm.failures import Failures
 
 WEATHER, TIME = ("weather", '{"in":"Oslo"}'), ("time", '{"in":"Rome"}')
@@ -212,3 +212,53 @@ def test_an_error_may_stand_in_base_resp_only(number, unary):
 def test_a_base_resp_of_a_success_is_none_of_an_error():
     body = chunk({"content": "Hi"}, base_resp={"status_code": 0}) + chunk({}, "stop")
     assert read(body + data({"choices": [], "base_resp": {"status_code": 0, "status_msg": ""}}) + DONE).text == "Hi"
+
+
+# --- items whose events are out of order, or have changing indices -----------------------------------------
+
+
+def kinds(response):
+    """The types of the items in the content, in order."""
+    return [part.block["type"] for part in response.content if isinstance(part, Opaque)]
+
+
+def test_an_item_that_ends_late_keeps_its_place():
+    thought, search = {"type": "reasoning", "encrypted_content": "x"}, {"type": "web_search_call", "id": "s"}
+    body = started() + item_added(0, {"type": "reasoning"}) + item_added(1, {"type": "web_search_call", "id": "s"})
+    body += call_stream(2, WEATHER) + item_done(1, search) + item_done(0, thought) + text_item("Hi", 3) + completed()
+    response = read(body, "responses")
+    assert kinds(response) == ["reasoning", "web_search_call", "function_call", "message"]
+    assert response.text == "Hi"
+
+
+def test_reasoning_whose_events_have_different_indices_is_read_once():
+    delta = event("response.reasoning_text.delta", output_index=0, item_id="i1", content_index=0, delta="hm")
+    done = item_done(1, {"type": "reasoning", "id": "i1", "content": [{"type": "reasoning_text", "text": "hm"}]})
+    response = read(started() + delta + done + text_item("Hi", 1) + completed(), "responses")
+    assert (response.reasoning, response.text) == ("hm", "Hi")
+
+
+def test_an_id_that_several_items_share_does_not_join_them():
+    items = [item_added(n, call_item(("weather", ""))) + arguments(n, call[1]) + item_done(n, call_item(call))
+             for n, call in enumerate([WEATHER, ("weather", "{}")])]  # fmt: skip
+    assert made(started() + b"".join(items) + completed(), "responses") == [WEATHER, ("weather", "{}")]
+
+
+def test_a_response_may_stand_without_the_event_around_it():
+    message = {"type": "message", "content": [{"type": "output_text", "text": "Hi"}]}
+    whole = {"object": "response", "id": "r", "status": "completed", "output": [message],
+             "usage": {"input_tokens": 9, "output_tokens": 5}}  # fmt: skip
+    response = read(b"event: response.completed\n" + data(whole), "responses")
+    assert (response.text, response.usage.input_tokens) == ("Hi", 9)
+    cut = {**whole, "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+    assert read(b"event: response.incomplete\n" + data(cut), "responses").finish_reason == "length"
+
+
+@pytest.mark.parametrize("pieces", [['{"a"', ":1}"], ['{"a":1}']])
+@pytest.mark.parametrize("again", [{}, {"id": "c"}])
+def test_arguments_that_are_sent_once_more_as_a_whole_are_read_once(pieces, again):
+    deltas = [{"index": 0, "id": "c", "function": {"name": "weather", "arguments": ""}}]
+    deltas += [{"index": 0, "function": {"arguments": piece}} for piece in pieces]
+    deltas += [{"index": 0, "function": {"arguments": '{"a":1}'}, **again}]
+    body = b"".join(chunk({"tool_calls": [delta]}) for delta in deltas) + chunk({}, "tool_calls") + DONE
+    assert made(body, "openai") == [("weather", '{"a":1}')]
