@@ -307,6 +307,8 @@ class ChatResponse:
         # Not by `strip`, which copies a large text.
         if text and not text.isspace():
             return False
+        if any(self.provider_details.get(name) for name in _MEDIA):
+            return False
         return not any(isinstance(part, Image) or _is_substance(part) for part in self.content)
 
     @property
@@ -325,6 +327,10 @@ def with_attempts(response: ChatResponse, attempts: tuple[AttemptRecord, ...]) -
     """Return *response* with *attempts*; the same object if it already has exactly these."""
     same = len(response.attempts) == len(attempts) and all(map(operator.is_, response.attempts, attempts))
     return response if same else attrs.evolve(response, attempts=attempts)
+
+
+# Generated images and audio, and parts of the content that no other field holds.
+_MEDIA = ("images", "audio", "content")
 
 
 def _is_substance(part: Part) -> bool:

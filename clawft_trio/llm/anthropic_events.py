@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from clawft_trio.llm import lenient
+from clawft_trio.llm.failures import is_bare_error
 from clawft_trio.llm.lenient import NotDecodable, SurrogateJoiner, as_index
 
 
@@ -107,7 +108,7 @@ _DELTAS = {
 
 def _kind_of(raw: Mapping[str, Any], named: str) -> str:
     """Return the type of an event that has none: from its `event:` line, or else derived from its fields."""
-    if lenient.is_stated(raw.get("error")):
+    if lenient.is_stated(raw.get("error")) or is_bare_error(raw):
         return "error"
     if named != "message":
         return named

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, Literal
 
 from clawft_trio.chat import Citation, Opaque, Reset, StreamEvent, TextDelta, ToolCall
@@ -10,8 +11,9 @@ from clawft_trio.errors import InvalidResponse
 from clawft_trio.llm import lenient
 from clawft_trio.llm.anthropic_block import KeptBlock
 from clawft_trio.llm.anthropic_events import Delta, Event, LenientEvents, decode, decode_plain
+from clawft_trio.llm.failures import is_bare_error
 from clawft_trio.llm.lenient import NOT_JSON, NotDecodable
-from clawft_trio.llm.reading import Progress
+from clawft_trio.llm.reading import Progress, separated
 from clawft_trio.llm.response_builder import (
     ANTHROPIC_FINISH_REASONS,
     ResponseBuilder,
@@ -99,7 +101,9 @@ class AnthropicResponseReader(Progress):
             message = lenient.decode_scrubbed(body)
             if message.get("type") == "error" or lenient.is_stated(message.get("error")):
                 self._fail(message.get("error") or message, message.get("request_id"))
-            elif not isinstance(message.get("content"), list | str):
+            elif "content" not in message and is_bare_error(message):
+                self._fail(message, message.get("request_id"))
+            elif not isinstance(message.get("content"), list | str | dict):
                 self._violate("the answer has no content")
             else:
                 self._take_message(message | {"stop_reason": message.get("stop_reason") or "end_turn"}, out)
@@ -111,7 +115,7 @@ class AnthropicResponseReader(Progress):
     def feed_end(self) -> list[StreamEvent]:
         """Handle the end of the event stream; accept a last event without its blank line if its JSON is complete."""
         out: list[StreamEvent] = []
-        for sse in () if self.ended else self._sse.feed_end():
+        for sse in () if self.ended else chain.from_iterable(map(separated, self._sse.feed_end())):
             if sse.event == "error" or lenient.is_json(sse.data):
                 self._take_undecodable(sse, out)
         self.ended = True
@@ -149,6 +153,8 @@ class AnthropicResponseReader(Progress):
             self._stop_message(out)
         elif kind == "error" or lenient.is_stated(event.error) or sse.event == "error":
             self._fail(event.error or lenient.decode_scrubbed(data), event.request_id)
+        elif kind != "ping" and is_bare_error(raw := lenient.decode_scrubbed(data)):
+            self._fail(raw, event.request_id)
         # `ping` and unknown kinds of events are ignored.
 
     def _last_open(self) -> int:
@@ -189,23 +195,25 @@ class AnthropicResponseReader(Progress):
             self._violate(f"more than {MAX_BLOCKS} content blocks in one answer")
             return
         kind = block.get("type")
+        begins = index not in self._open
         self._open[index] = kind = kind if isinstance(kind, str) else ""
         if kind == "text" or not kind:
             # Each text block becomes a part of its own, so that it is sent back unchanged.
             self.answer.close_text()
             self._in_text = not self._halves.held
             self.answer.add_text(lenient.as_text(block.get("text"), of="a text") or "", out)
-            for citation in block.get("citations") or ():
+            citations = block.get("citations")
+            for citation in citations if isinstance(citations, list) else [citations]:
                 self._cite(citation)
         elif kind == "tool_use":
-            self._start_call(index, block, out)
+            self._start_call(index, block, out, begins=begins)
         else:
             self.answer.close_text()
             self._kept[index] = KeptBlock(block, self.answer.count_characters)
             if kind == "thinking":
                 self.answer.add_reasoning(lenient.any_text(block.get("thinking")), out)
 
-    def _start_call(self, index: int, block: Mapping[str, Any], out: list[StreamEvent]) -> None:
+    def _start_call(self, index: int, block: Mapping[str, Any], out: list[StreamEvent], *, begins: bool) -> None:
         if block.get("input"):
             self._given[index] = as_text(block["input"])
         try:
@@ -214,6 +222,7 @@ class AnthropicResponseReader(Progress):
                 id=str(block.get("id") or ""),
                 name=str(block.get("name") or ""),
                 arguments="",
+                begins=begins,
             )
         except TooManyCalls as exc:
             self._violate(str(exc))
@@ -296,12 +305,12 @@ class AnthropicResponseReader(Progress):
         self._note_usage(message.get("usage"), out)
         self._note_details(message)
         content = message.get("content")
-        if isinstance(content, str):
-            content = [{"type": "text", "text": content}]
-        for block in lenient.as_objects(content, of="the content"):
+        blocks = [content] if isinstance(content, str | dict) else lenient.as_list(content, of="the content")
+        for given in blocks:
+            block = {"type": "text", "text": given} if isinstance(given, str) else given
             # Larger than every index that the stream itself uses.
             index = MAX_BLOCKS + self._blocks
-            self._start_block(index, block, out)
+            self._start_block(index, lenient.as_object(block, of="a block of the content"), out)
             self._stop_block(index, out)
         self._finish(message.get("stop_reason"))
         if not self._started:
@@ -328,6 +337,11 @@ class AnthropicResponseReader(Progress):
     def _take_undecodable(self, sse: ServerSentEvent, out: list[StreamEvent]) -> None:
         data = sse.data.strip()
         if data == b"[DONE]" or lenient.is_heartbeat(data, sse.event):
+            return
+        if (parts := separated(sse)) != [sse]:
+            for part in parts:
+                if not self.ended:
+                    self._take_event(part, out)
             return
         try:
             self._take(self._lenient.decode(data, sse.event), sse, out)

@@ -51,20 +51,39 @@ CODES: Mapping[str, type[ProviderError]] = MappingProxyType(
         "project_spend_limit_exceeded": QuotaExhausted,
         "insufficient_balance": QuotaExhausted,
         "insufficient_credits": QuotaExhausted,
+        "exceeded_current_quota_error": QuotaExhausted,  # Moonshot
+        "budget_exceeded": QuotaExhausted,  # LiteLLM
+        "Arrearage": QuotaExhausted,  # Alibaba
+        "AccountOverdueError": QuotaExhausted,  # Volcengine
+        "1113": QuotaExhausted,  # Zhipu
         "rate_limit_exceeded": RateLimited,
         "slow_down": RateLimited,
         "server_is_overloaded": ServerError,
         "context_length_exceeded": ContextLengthExceeded,
         "string_above_max_length": ContextLengthExceeded,
         "exceed_context_size_error": ContextLengthExceeded,  # llama.cpp
+        "context_exceeded": ContextLengthExceeded,
+        "tokens_limit_reached": ContextLengthExceeded,  # GitHub
+        "3051": ContextLengthExceeded,  # Mistral
+        "1261": ContextLengthExceeded,  # Zhipu
         "content_policy_violation": ContentFiltered,
         "content_filter": ContentFiltered,
         "ResponsibleAIPolicyViolation": ContentFiltered,  # Azure
+        "data_inspection_failed": ContentFiltered,  # Alibaba
+        "DataInspectionFailed": ContentFiltered,
+        "SensitiveContentDetected": ContentFiltered,  # Volcengine
+        "InputTextSensitiveContentDetected": ContentFiltered,
+        "OutputTextSensitiveContentDetected": ContentFiltered,
+        "InputImageSensitiveContentDetected": ContentFiltered,
+        "1301": ContentFiltered,  # Zhipu
         "model_not_found": ModelNotFound,
         "model_not_available": ModelNotFound,
         "model_decommissioned": ModelNotFound,
         "DeploymentNotFound": ModelNotFound,  # Azure
+        "unknown_model": ModelNotFound,  # GitHub
         "invalid_api_key": AuthFailed,
+        "auth_error": AuthFailed,  # LiteLLM
+        "API_KEY_INVALID": AuthFailed,  # Google, with status 400
         "account_deactivated": AuthFailed,
         # Anthropic
         "authentication_error": AuthFailed,
@@ -77,6 +96,14 @@ CODES: Mapping[str, type[ProviderError]] = MappingProxyType(
         "timeout_error": ServerError,
         # OpenAI's Responses API
         "image_content_policy_violation": ContentFiltered,
+        # MiniMax, with status 200 and without an error object
+        "base_resp 1002": RateLimited,
+        "base_resp 1004": AuthFailed,
+        "base_resp 1008": QuotaExhausted,
+        "base_resp 1026": ContentFiltered,
+        "base_resp 1027": ContentFiltered,
+        "base_resp 2049": AuthFailed,
+        "base_resp 2013": RequestRejected,
     }
 )
 """Codes that are more specific than the status and therefore take precedence."""
@@ -217,12 +244,12 @@ def _decoded(text: str) -> dict[str, Any] | None:
 
 
 def _message(error: Mapping[str, Any]) -> str:
-    for name in ("message", "error_message", "error_msg", "msg", "detail", "errors"):
+    for name in ("message", "error_message", "error_msg", "msg", "detail", "errors", "base_resp"):
         value = error.get(name)
         if isinstance(value, list) and value:
             value = value[0]
         if isinstance(value, dict):
-            value = value.get("message") or value.get("msg")
+            value = value.get("message") or value.get("msg") or value.get("status_msg")
         if isinstance(value, str) and value:
             return value
     return ""
@@ -239,6 +266,19 @@ def _is_bare(outer: Mapping[str, Any]) -> bool:
         or (bool(outer.get("message")) and any(outer.get(name) for name in ("code", "type", "error_type")))
         or bool(outer.get("error_type"))
     )
+
+
+_BARE_FIELDS = ("error_type", "error_message", "error_code", "errors", "detail", "error_msg")
+
+
+def is_bare_error(event: Mapping[str, Any]) -> bool:
+    """Return whether an event that is none of its dialect is an error object that is not wrapped in `error`."""
+    if event.get("object") == "error" or event.get("type") == "error" or base_resp_code(event):
+        return True
+    if any(event.get(name) for name in _BARE_FIELDS):
+        return True
+    text = event.get("message")
+    return isinstance(text, str) and bool(text) and "choices" not in event and ("code" in event or "status" in event)
 
 
 def _first_of(values: Iterator[int | None]) -> int | None:
@@ -264,6 +304,7 @@ def _named_window(failure: ProviderError, error: ProviderErrorBody) -> ProviderE
 def _codes(error: Mapping[str, Any]) -> Iterator[str]:
     metadata, inner, details = error.get("metadata"), error.get("innererror"), error.get("details")
     candidates = [
+        base_resp_code(error),
         inner.get("code") if isinstance(inner, dict) else None,
         details.get("error_code") if isinstance(details, dict) else None,
         error.get("code"),
@@ -274,8 +315,11 @@ def _codes(error: Mapping[str, Any]) -> Iterator[str]:
         error.get("error_code"),
         error.get("type") if error.get("type") != "error" else None,
         error.get("status"),
+        # google.rpc.ErrorInfo
+        *(detail.get("reason") for detail in _details(error)),
     ]
-    return (code for code in candidates if isinstance(code, str) and code and not code.isdecimal())
+    # Numbers up to 999 are statuses.
+    return (code for code in candidates if isinstance(code, str) and code and not (code.isdecimal() and len(code) < 4))
 
 
 def _as_status(code: object) -> int | None:
@@ -286,12 +330,23 @@ def _as_status(code: object) -> int | None:
 
 def _retry_info(error: Mapping[str, Any]) -> float | None:
     # google.rpc.RetryInfo: a duration such as "34.07s", in the list of details.
-    details = error.get("details")
-    for detail in details if isinstance(details, list) else ():
-        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
+    for detail in _details(error):
+        delay = detail.get("retryDelay")
         if isinstance(delay, str):
             return parse_wait(delay)
     return None
+
+
+def _details(error: Mapping[str, Any]) -> list[dict[str, Any]]:
+    details = error.get("details")
+    return [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
+
+
+def base_resp_code(outer: Mapping[str, Any]) -> str:
+    """Return the code of a failure in MiniMax's `base_resp`; empty when it has none, or 0 for a success."""
+    given = outer.get("base_resp")
+    number = given.get("status_code") if isinstance(given, dict) else None
+    return f"base_resp {number}" if number and isinstance(number, int) else ""
 
 
 def _text(value: object) -> str | None:
@@ -316,13 +371,15 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 def classify(error: ProviderErrorBody, status: int | None) -> type[ProviderError]:
     """Return the error class for *status* and the typed codes of *error*.
 
-    A code in `STATUS_AND_CODE` or `CODES` decides first, then the status, then `TYPES`. Without any known value it is
-    `ServerError`.
+    A code in `STATUS_AND_CODE` or `CODES` decides first, then a prompt that is longer than the window, then the status,
+    then `TYPES`. Without any known value it is `ServerError`.
     """
     for code in error.codes:
         known = STATUS_AND_CODE.get((status or 0, code)) or CODES.get(code)
         if known is not None:
             return known
+    if error.window is not None and (error.prompt_tokens or 0) > error.window:
+        return ContextLengthExceeded
     if status is not None:
         return by_status(status)
     return next((TYPES[code] for code in error.codes if code in TYPES), ServerError)

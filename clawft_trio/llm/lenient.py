@@ -60,6 +60,21 @@ def is_json(data: bytes) -> bool:
     return True
 
 
+def documents(data: bytes) -> list[bytes]:
+    """Return the JSON objects in the data of one event, as many servers put several events in one.
+
+    Some servers end an event with one newline in place of two; some put `data:` in front of data that already has it.
+    Any other data is returned unchanged.
+    """
+    if b"\n" not in data and not data.startswith(b"data:"):
+        return [data]
+    lines = [line.strip() for line in data.split(b"\n")]
+    found = [line.removeprefix(b"data:").lstrip() for line in lines if line not in (b"", b"data:")]
+    if found != [data] and all(line == b"[DONE]" or (line[:1] == b"{" and is_json(line)) for line in found):
+        return found or [b""]
+    return [data]
+
+
 def decode_object(data: bytes) -> dict[str, Any]:
     """Decode a JSON object, or the object in a list with one element (Google sends errors in this form).
 
@@ -149,8 +164,10 @@ def as_text(value: Any, *, of: str) -> str | None:
     Raises:
       NotDecodable: *value* is of another type.
     """
-    if value is None or isinstance(value, str):
+    if isinstance(value, str):
         return value
+    if value is None or value in ([], {}):
+        return None
     raise NotDecodable(f"{of} is of the type {type(value).__name__}")
 
 
@@ -160,15 +177,17 @@ def as_object(value: Any, *, of: str) -> dict[str, Any]:
     Raises:
       NotDecodable: *value* is of another type.
     """
-    if value is None:
-        return {}
     if isinstance(value, dict):
         return value
+    if not value:
+        return {}
     raise NotDecodable(f"{of} is of the type {type(value).__name__}")
 
 
 def as_objects(value: Any, *, of: str) -> list[dict[str, Any]]:
     """Return the objects in a field that is used, without nulls; a single object counts as a list of one.
+
+    Falsy values of another type (`""`, `false`, 0) count as missing.
 
     Raises:
       NotDecodable: *value* is of another type.
@@ -184,7 +203,7 @@ def as_list(value: Any, *, of: str) -> list[Any]:
     Raises:
       NotDecodable: *value* is of another type.
     """
-    if value is None:
+    if not value:
         return []
     if not isinstance(value, list):
         raise NotDecodable(f"{of} is of the type {type(value).__name__}")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any, Literal
 
 from clawft_trio.chat import CALLS_MAY_RUN, Citation, ReasoningDelta, StreamEvent, TextDelta
 from clawft_trio.llm import lenient
+from clawft_trio.llm.failures import base_resp_code, is_bare_error
 from clawft_trio.llm.lenient import NOT_JSON, NotDecodable, as_index
 from clawft_trio.llm.openai_details import Details
 from clawft_trio.llm.openai_events import Choice, Chunk, Delta, Function, LenientChunks, ToolCall, decode, decode_plain
 from clawft_trio.llm.openai_extras import Extra, Extras
-from clawft_trio.llm.reading import Progress
+from clawft_trio.llm.reading import Progress, separated
 from clawft_trio.llm.response_builder import OPENAI_FINISH_REASONS, ResponseBuilder, finish_word, unknown_finish
 from clawft_trio.llm.think_tags import ThinkTags
 from clawft_trio.llm.tool_calls import TooManyCalls, as_text
@@ -29,9 +31,6 @@ _PLAIN_TRIES = 8
 
 A failed attempt costs as much as the complete decoding of an event.
 """
-
-# Fields of an error that is not wrapped in `error`.
-_BARE_ERROR = ("error_type", "error_message", "error_code", "errors", "detail", "error_msg")
 
 
 class OpenAIResponseReader(Progress):
@@ -120,7 +119,7 @@ class OpenAIResponseReader(Progress):
     def feed_end(self) -> list[StreamEvent]:
         """Handle the end of the event stream; accept a last event without its blank line if it is complete."""
         out: list[StreamEvent] = []
-        for event in () if self.ended else self._sse.feed_end():
+        for event in () if self.ended else chain.from_iterable(map(separated, self._sse.feed_end())):
             if event.event == "error" or event.data.strip() == b"[DONE]" or lenient.is_json(event.data):
                 try:
                     self._take_undecodable(event, out)
@@ -152,6 +151,10 @@ class OpenAIResponseReader(Progress):
             self.ended = True
         elif event.event == "error" and not lenient.is_json(data):
             self._fail(data.decode(errors="replace"))
+        elif (parts := separated(event)) != [event]:
+            for part in parts:
+                if not self.ended:
+                    self._take_event(part, out)
         elif not lenient.is_heartbeat(data, event.event):
             # From now on characters may arrive split in halves, which only the lenient decoder joins.
             self._plain_tries = 0
@@ -208,11 +211,8 @@ class OpenAIResponseReader(Progress):
         """Return whether an event without choices reports a failure in a shape other than `{"error": …}`."""
         if named or chunk.object == "error":
             return True
-        if chunk.usage or chunk.id:
-            return False
         raw = lenient.decode_object(data)
-        bare = any(raw.get(name) for name in _BARE_ERROR) or raw.get("type") == "error"
-        return bare or ("choices" not in raw and bool(raw.get("message")) and ("code" in raw or "status" in raw))
+        return bool(base_resp_code(raw)) or (not (chunk.usage or chunk.id) and is_bare_error(raw))
 
     def _take_delta(self, delta: Delta, out: list[StreamEvent]) -> None:
         thought = delta.reasoning_content or delta.reasoning
@@ -268,7 +268,10 @@ class OpenAIResponseReader(Progress):
                 texts.append(item)
                 continue
             part = lenient.as_object(item, of="a part of the content")
-            text, thoughts = lenient.as_text(part.get("text"), of="a text"), part.get("thinking")
+            text, thoughts = part.get("text"), part.get("thinking")
+            if isinstance(text, dict):
+                text = text.get("value")
+            text = lenient.as_text(text, of="a text")
             if text:
                 texts.append(text)
             if thoughts:

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from clawft_trio.llm.lenient import SurrogateJoiner
-from clawft_trio.net.sse import SSEDecoder
+from clawft_trio.llm.lenient import SurrogateJoiner, documents
+from clawft_trio.net.sse import ServerSentEvent, SSEDecoder
+
+
+def separated(event: ServerSentEvent) -> list[ServerSentEvent]:
+    """Return the events that a server put in one by mistake (see `documents`); mostly only *event* itself."""
+    found = documents(event.data)
+    if found == [event.data]:
+        return [event]
+    # Of several names the decoder keeps the last.
+    return [*map(ServerSentEvent, found[:-1]), ServerSentEvent(found[-1], event.event)]
 
 
 class Progress:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from clawft_trio.llm import lenient
+from clawft_trio.llm.failures import is_bare_error
 from clawft_trio.llm.lenient import NotDecodable, SurrogateJoiner, as_index
 
 
@@ -25,6 +26,7 @@ class Event(msgspec.Struct, gc=False):
     response: msgspec.Raw = msgspec.Raw()
     annotation: Any = None
     arguments: Any = None
+    text: Any = None
     error: Any = None
 
 
@@ -39,6 +41,7 @@ REASONING = frozenset(
         "response.reasoning_summary.delta",
     }
 )
+COMPLETE = frozenset({"response.output_text.done", "response.function_call_arguments.done"})
 BEGUN = frozenset({"response.created", "response.in_progress", "response.queued"})
 ENDED = frozenset(
     {"response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.done"}
@@ -64,7 +67,8 @@ class LenientEvents:
         raw = lenient.decode_object(data)
         kind = raw.get("type")
         if not isinstance(kind, str) or not kind:
-            kind = named if named != "message" else "error" if lenient.is_stated(raw.get("error")) else ""
+            failed = lenient.is_stated(raw.get("error")) or is_bare_error(raw)
+            kind = named if named != "message" else "error" if failed else ""
         if not kind:
             raise NotDecodable("an event without a type")
         place = as_index(raw.get("output_index"))
@@ -74,7 +78,9 @@ class LenientEvents:
             content_index=as_index(raw.get("content_index")),
             summary_index=as_index(raw.get("summary_index")),
             annotation=lenient.scrubbed(raw.get("annotation")),
+            item_id=lenient.any_text(raw.get("item_id")) or None,
             arguments=lenient.scrubbed(raw.get("arguments")),
+            text=lenient.scrubbed(raw.get("text")),
             error=lenient.scrubbed(raw.get("error")),
         )
         if kind in TEXT or kind in REASONING or kind.endswith((".refusal.delta", ".function_call_arguments.delta")):
@@ -83,6 +89,8 @@ class LenientEvents:
         if kind.startswith("response.output_item."):
             event.item = lenient.as_object(lenient.scrubbed(raw.get("item")), of="an item")
         if kind in BEGUN or kind in ENDED:
-            response = lenient.as_object(lenient.scrubbed(raw.get("response")), of="the response")
+            # Some gateways send the response itself, without the event around it.
+            given = raw if "response" not in raw and raw.get("object") == "response" else raw.get("response")
+            response = lenient.as_object(lenient.scrubbed(given), of="the response")
             event.response = msgspec.Raw(msgspec.json.encode(response))
         return event

@@ -16,7 +16,8 @@ import attrs
 from clawft_trio.chat import ChatRequest, File, Image, Message, Opaque, Part, Text, ToolCall, ToolSpec
 from clawft_trio.llm.conform.strict import fits_strict
 from clawft_trio.llm.openai_request import data_url
-from clawft_trio.llm.responses_response import DIALECT, STATE
+from clawft_trio.llm.responses_items import DIALECT
+from clawft_trio.llm.responses_response import STATE
 
 # Tokens. The API refuses a smaller limit.
 _LEAST_OUTPUT = 16

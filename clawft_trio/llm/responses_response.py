@@ -8,13 +8,14 @@ built-in items as a whole; for a message or a function call, a block without its
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import msgspec
 
 from clawft_trio.chat import (
-    Citation,
+    Discarded,
     GrowingText,
     ReasoningDelta,
     Reset,
@@ -25,15 +26,15 @@ from clawft_trio.chat import (
 )
 from clawft_trio.errors import InvalidResponse
 from clawft_trio.llm import lenient
+from clawft_trio.llm.failures import is_bare_error
 from clawft_trio.llm.lenient import NOT_JSON, NotDecodable
-from clawft_trio.llm.reading import Progress
+from clawft_trio.llm.reading import Progress, separated
 from clawft_trio.llm.response_builder import ResponseBuilder, finish_word, opaque, unknown_finish
-from clawft_trio.llm.responses_events import BEGUN, ENDED, REASONING, TEXT, Event, LenientEvents, decode
+from clawft_trio.llm.responses_events import BEGUN, COMPLETE, ENDED, REASONING, TEXT, Event, LenientEvents, decode
+from clawft_trio.llm.responses_items import DIALECT, Item, citations, listed, mark, text_of, thoughts
 from clawft_trio.llm.tool_calls import TooManyCalls, as_text
 from clawft_trio.llm.usage import UsageReader, read_responses_usage
 from clawft_trio.net.sse import ServerSentEvent
-
-DIALECT = "responses"
 
 STATE = "responses:state"
 """Dialect of the block with `response_id`, for requests that continue from a stored response."""
@@ -61,19 +62,6 @@ _READ = frozenset(
 )  # fmt: skip
 
 
-class _Item:
-    """An output item whose deltas are arriving."""
-
-    __slots__ = ("citations", "done", "kind", "shown")
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        #: number of characters of text or arguments in its deltas
-        self.shown = 0
-        self.citations: list[Citation] = []
-        self.done = False
-
-
 class ResponsesResponseReader(Progress):
     """A `ResponseReader` for responses, streamed or not.
 
@@ -90,7 +78,10 @@ class ResponsesResponseReader(Progress):
 
     def _begin(self, answer: ResponseBuilder) -> None:
         self.answer = answer
-        self._items: dict[int, _Item] = {}
+        self._items: dict[int, Item] = {}
+        # Some servers use one index for several items; `_items` has the latest of them, and this list has all.
+        self._all: list[Item] = []
+        self._by_id: dict[str, Item] = {}
         self._refused = False
         self._usage = UsageReader(read_responses_usage, answer.provider)
         #: item and part of the last reasoning delta: each part is a paragraph
@@ -115,6 +106,8 @@ class ResponsesResponseReader(Progress):
             response = lenient.decode_scrubbed(body)
             if lenient.is_stated(response.get("error")):
                 self._fail(response["error"])
+            elif "output" not in response and is_bare_error(response):
+                self._fail(response)
             elif not isinstance(response.get("output"), list | dict):
                 self._violate("the answer has no output")
             else:
@@ -128,7 +121,7 @@ class ResponsesResponseReader(Progress):
     def feed_end(self) -> list[StreamEvent]:
         """Handle the end of the event stream; accept a last event without its blank line if it is complete."""
         out: list[StreamEvent] = []
-        for sse in () if self.ended else self._sse.feed_end():
+        for sse in () if self.ended else chain.from_iterable(map(separated, self._sse.feed_end())):
             if sse.event == "error" or lenient.is_json(sse.data):
                 try:
                     self._take_sse(sse, out)
@@ -148,6 +141,10 @@ class ResponsesResponseReader(Progress):
         data = sse.data.strip()
         if strict:
             self._take(event, sse, out)
+        elif (parts := separated(sse)) != [sse]:
+            for part in parts:
+                if not self.ended:
+                    self._take_sse(part, out)
         elif data != b"[DONE]" and not lenient.is_heartbeat(data, sse.event):
             try:
                 event = self._lenient.decode(data, sse.event)
@@ -170,16 +167,14 @@ class ResponsesResponseReader(Progress):
             self._add_reasoning(event.delta or "", (self._place(event), part), out)
         elif kind == "response.refusal.delta":
             self._refuse(event.delta or "", self._item(event, "message"), out)
-        elif kind == "response.function_call_arguments.done":
-            item = self._items.get(self._place(event))
-            if item is not None and not item.shown:
-                self._take_arguments(event, as_text(event.arguments), out)
+        elif kind in COMPLETE:
+            self._take_complete(event, out)
         elif kind == "response.output_item.added":
             self._start_item(self._place(event), event.item or {}, out)
         elif kind == "response.output_item.done":
             self._end_item(self._place(event), event.item or {}, out)
         elif kind == "response.output_text.annotation.added":
-            self._item(event, "message").citations.extend(_citations([event.annotation]))
+            self._item(event, "message").citations.extend(citations([event.annotation]))
             self.answer.count(event.annotation)
         elif kind in BEGUN:
             self._take_origin(_object(event.response), out, first=kind == "response.created")
@@ -188,21 +183,35 @@ class ResponsesResponseReader(Progress):
         elif kind in {"error", "response.error"} or lenient.is_stated(event.error) or sse.event == "error":
             raw = lenient.decode_scrubbed(sse.data)
             self._fail(raw.get("error") or raw)
+        elif not kind.startswith("response.") and is_bare_error(raw := lenient.decode_scrubbed(sse.data)):
+            self._fail(raw)
         # The other events report the progress of built-in tools or repeat content of the deltas and items.
 
     def _place(self, event: Event) -> int:
+        given = event.item_id or lenient.any_text((event.item or {}).get("id"))
+        known = self._by_id.get(given)
+        if known is not None and not known.done:
+            # Some servers give the events of one item different indices.
+            return known.place
         if event.output_index is not None:
             return event.output_index
         return max(self._items, default=0)
 
-    def _item(self, event: Event, kind: str) -> _Item:
+    def _item(self, event: Event, kind: str) -> Item:
         place = self._place(event)
         item = self._items.get(place)
         if item is None:
-            if len(self._items) >= MAX_ITEMS:
+            if len(self._all) >= MAX_ITEMS:
                 raise NotDecodable(f"more than {MAX_ITEMS} items in one answer")
-            item = self._items[place] = _Item(kind)
-            self.answer.close_text()
+            item = self._begin_item(kind, place, event.item_id or "")
+        return item
+
+    def _begin_item(self, kind: str, place: int, id_: str) -> Item:
+        self.answer.close_text()
+        item = self._items[place] = Item(kind, place, len(self.answer.parts))
+        self._all.append(item)
+        if id_:
+            self._by_id[id_] = item
         return item
 
     def _take_text(self, event: Event, out: list[StreamEvent]) -> None:
@@ -213,6 +222,16 @@ class ResponsesResponseReader(Progress):
             self.answer.text.write(text)
             out.append(TextDelta(text))
 
+    def _take_complete(self, event: Event, out: list[StreamEvent]) -> None:
+        """Take the text or the arguments of which no delta arrived, or not every one."""
+        item = self._items.get(self._place(event))
+        if event.type == "response.output_text.done":
+            if item is None or not item.shown:
+                event.delta = lenient.as_text(event.text, of="a text")
+                self._take_text(event, out)
+        elif item is not None and item.kind == "function_call":
+            self._complete_call(item, as_text(event.arguments), out)
+
     def _take_arguments(self, event: Event, piece: str, out: list[StreamEvent]) -> None:
         item = self._items.get(self._place(event))
         if item is None or item.kind != "function_call":
@@ -221,9 +240,22 @@ class ResponsesResponseReader(Progress):
             return
         if piece:
             item.shown += len(piece)
-            out.append(self.answer.calls.add(index=self._place(event), id="", name="", arguments=piece))
+            out.append(self.answer.calls.add(index=item.place, id="", name="", arguments=piece))
 
-    def _refuse(self, text: str, item: _Item, out: list[StreamEvent]) -> None:
+    def _complete_call(self, item: Item, arguments: str, out: list[StreamEvent]) -> None:
+        """Add or correct what is missing of a call, when some of its deltas were lost; *arguments* are all of them."""
+        calls, discarded = self.answer.calls, None
+        arrived = calls.text_of(item.place)
+        if arguments.startswith(arrived):
+            if rest := arguments[len(arrived) :]:
+                item.shown += len(rest)
+                out.append(calls.add(index=item.place, id="", name="", arguments=rest))
+            return
+        discarded = self.answer.shown()
+        if discarded is not None and calls.correct(item.place, arguments):
+            self._show_again(discarded, "the arguments of a call are not those of its deltas", out)
+
+    def _refuse(self, text: str, item: Item, out: list[StreamEvent]) -> None:
         self._refused = True
         item.shown += len(text)
         self.answer.refusal.append(text)
@@ -245,35 +277,36 @@ class ResponsesResponseReader(Progress):
     # --- items ----------------------------------------------------------------------------------------
 
     def _start_item(self, place: int, raw: Mapping[str, Any], out: list[StreamEvent]) -> None:
-        if len(self._items) >= MAX_ITEMS:
+        if len(self._all) >= MAX_ITEMS:
             self._violate(f"more than {MAX_ITEMS} items in one answer")
             return
-        kind = raw.get("type")
-        item = self._items[place] = _Item(kind if isinstance(kind, str) else "")
-        self.answer.close_text()
+        kind = lenient.any_text(raw.get("type"))
+        item = self._items.get(place)
+        begins = item is None or item.done or item.kind != kind
+        if begins:
+            item = self._begin_item(kind, place, lenient.any_text(raw.get("id")))
+        assert item is not None
         if item.kind == "function_call":
-            self._start_call(place, item, raw, out)
-        elif item.kind == "message":
-            self.answer.keep(opaque(DIALECT, _mark(raw, "role", "phase")))
+            self._start_call(item, raw, out, begins=begins)
+        elif item.kind == "message" and not item.shown:
+            self.answer.keep(opaque(DIALECT, mark(raw, "role", "phase")))
             self._take_content(item, raw, out)
 
-    def _start_call(self, place: int, item: _Item, raw: Mapping[str, Any], out: list[StreamEvent]) -> None:
-        arguments = as_text(raw.get("arguments"))
+    def _start_call(self, item: Item, raw: Mapping[str, Any], out: list[StreamEvent], *, begins: bool) -> None:
+        item.given = as_text(raw.get("arguments"))
         call_id = lenient.any_text(raw.get("call_id")) or lenient.any_text(raw.get("id"))
-        item.shown += len(arguments)
+        name = lenient.any_text(raw.get("name"))
         try:
-            delta = self.answer.calls.add(
-                index=place, id=call_id, name=lenient.any_text(raw.get("name")), arguments=arguments
-            )
+            delta = self.answer.calls.add(index=item.place, id=call_id, name=name, arguments="", begins=begins)
         except TooManyCalls as exc:
             self._violate(str(exc))
             return
         out.append(delta)
-        self.answer.keep(opaque(DIALECT, _mark(raw, "call_id", "namespace", "caller")))
+        self.answer.keep(opaque(DIALECT, mark(raw, "call_id", "namespace", "caller")))
 
-    def _take_content(self, item: _Item, raw: Mapping[str, Any], out: list[StreamEvent]) -> None:
+    def _take_content(self, item: Item, raw: Mapping[str, Any], out: list[StreamEvent]) -> None:
         """Read the content of a message for which no delta arrived."""
-        for part in lenient.as_objects(_listed(raw.get("content")), of="the content of a message"):
+        for part in lenient.as_objects(listed(raw.get("content")), of="the content of a message"):
             refusal = lenient.as_text(part.get("refusal"), of="a refusal")
             if refusal:
                 self._refuse(refusal, item, out)
@@ -301,29 +334,39 @@ class ResponsesResponseReader(Progress):
         if item.kind == "message":
             self._end_text(place, item, raw, out)
         elif item.kind == "function_call":
-            if not item.shown and raw.get("arguments"):
-                piece = as_text(raw["arguments"])
-                item.shown += len(piece)
-                out.append(self.answer.calls.add(index=place, id="", name="", arguments=piece))
+            given = "" if item.shown else item.given
+            self._complete_call(item, as_text(raw.get("arguments")) or given, out)
             out.extend(self.answer.calls.seal_at(place))
         elif raw:
             if item.kind == "reasoning" and not item.shown:
-                for number, text in enumerate(_thoughts(raw)):
+                for number, text in enumerate(thoughts(raw)):
                     self._add_reasoning(text, (place, number), out)
-            self.answer.keep(opaque(DIALECT, raw), len(msgspec.json.encode(raw)))
+            self._keep_item(item, raw)
 
-    def _end_text(self, place: int, item: _Item, raw: Mapping[str, Any], out: list[StreamEvent]) -> None:
+    def _keep_item(self, item: Item, raw: Mapping[str, Any]) -> None:
+        """Keep a complete item at its position, also when items behind it have ended before it."""
+        answer, size = self.answer, len(msgspec.json.encode(raw))
+        if item.position >= len(answer.parts):
+            answer.keep(opaque(DIALECT, raw), size)
+            return
+        answer.parts.insert(item.position, opaque(DIALECT, raw))
+        answer.count_characters(size)
+        for other in self._all:
+            if other.position > item.position or (other.position == item.position and other.place > item.place):
+                other.position += 1
+
+    def _end_text(self, place: int, item: Item, raw: Mapping[str, Any], out: list[StreamEvent]) -> None:
         rest = self._halves.rest(("response.output_text.delta", place))
         self.answer.add_text(rest, out)
         if not item.shown and not rest:
             self._take_content(item, raw, out)
-        content = lenient.as_objects(_listed(raw.get("content")), of="the content of a message")
-        self._correct("".join(filter(None, (_text_of(part) for part in content))), out)
-        listed = [mark for part in content for mark in _citations(part.get("annotations"))]
-        self.answer.citations.extend(listed or item.citations)
+        content = lenient.as_objects(listed(raw.get("content")), of="the content of a message")
+        self._correct("".join(filter(None, (text_of(part) for part in content))), out)
+        found = [citation for part in content for citation in citations(part.get("annotations"))]
+        self.answer.citations.extend(found or item.citations)
         self.answer.close_text()
-        logprobs = [token for part in content for token in _listed(part.get("logprobs"))]
-        if logprobs:
+        given = [part["logprobs"] for part in content if isinstance(part.get("logprobs"), list)]
+        if logprobs := [*chain.from_iterable(given)]:
             self.answer.details.setdefault("logprobs", {}).setdefault("content", []).extend(logprobs)
             self.answer.kept += 100 * len(logprobs)
 
@@ -337,14 +380,20 @@ class ResponsesResponseReader(Progress):
             return
         answer, discarded = self.answer, self.answer.shown()
         assert discarded is not None
-        out.append(Reset(discarded, InvalidResponse("the text of an item is not that of its deltas")))
         answer.text = GrowingText()
+        answer.text.write(text)
+        self._show_again(discarded, "the text of an item is not that of its deltas", out)
+
+    def _show_again(self, discarded: Discarded, why: str, out: list[StreamEvent]) -> None:
+        """Retract the events so far, and emit those of the corrected answer."""
+        answer = self.answer
+        out.append(Reset(discarded, InvalidResponse(why)))
         reasoning = answer.reasoning.getvalue()
         out.extend([ReasoningDelta(reasoning)] if reasoning else [])
-        out.extend(TextDelta(part.text) for part in answer.parts if isinstance(part, Text) and part.text)
         calls = enumerate(answer.calls.calls(whole=False))
         out.extend(ToolCallDelta(place, call.id, call.name, call.arguments) for place, call in calls)
-        self.answer.add_text(text, out)
+        texts = [*(part.text for part in answer.parts if isinstance(part, Text)), answer.text.getvalue()]
+        out.extend(TextDelta(text) for text in texts if text)
 
     # --- the response ---------------------------------------------------------------------------------
 
@@ -369,15 +418,24 @@ class ResponsesResponseReader(Progress):
         answer.note_details({name: value for name, value in response.items() if name not in _READ and value != {}})
         reading = self._usage.note(response.get("usage"), service_tier=response.get("service_tier"))
         out.extend(answer.note_usage(reading))
-        output = _listed(response.get("output"))
-        if not isinstance(output, list) and any(item.done for item in self._items.values()):
+        output = listed(response.get("output"))
+        repeats = any(item.done for item in self._all)
+        if repeats and not isinstance(output, list):
             # The end of a stream only repeats what its events have brought.
             return
-        for place, item in enumerate(
-            [output] if isinstance(output, dict) else lenient.as_list(output, of="the output")
-        ):
-            if item is not None and not (place in self._items and self._items[place].done):
-                self._end_item(place, lenient.as_object(item, of="an item of the output"), out)
+        # Matched by kind and order: the index in this list is not always the one of the events, and ids may differ.
+        streamed: dict[str, list[Item]] = {}
+        for known in self._all:
+            streamed.setdefault(known.kind, []).append(known)
+        for item in [output] if isinstance(output, dict) else lenient.as_list(output, of="the output"):
+            if item is None or (repeats and not isinstance(item, dict)):
+                continue
+            raw = lenient.as_object(item, of="an item of the output")
+            same = streamed.get(lenient.any_text(raw.get("type"))) or streamed.get("")
+            if not same:
+                self._end_item(max(self._items, default=-1) + 1, raw, out)
+            elif not (begun := same.pop(0)).done:
+                self._end_item(begun.place, raw, out)
 
     def _take_end(self, response: Mapping[str, Any], out: list[StreamEvent]) -> None:
         self._take_response(response, out)
@@ -413,39 +471,3 @@ class ResponsesResponseReader(Progress):
 def _object(raw: msgspec.Raw) -> dict[str, Any]:
     data = bytes(raw)
     return lenient.decode_scrubbed(data) if data and data != b"null" else {}
-
-
-def _text_of(part: Mapping[str, Any]) -> str:
-    """Return the text or the refusal in a part of a message."""
-    return lenient.any_text(part.get("text")) or lenient.any_text(part.get("refusal"))
-
-
-def _mark(raw: Mapping[str, Any], *fields: str) -> dict[str, Any]:
-    """Return an item without its content, which marks its position among the others."""
-    return {"type": raw.get("type")} | {name: raw[name] for name in fields if raw.get(name) is not None}
-
-
-def _listed(value: Any) -> Any:
-    if isinstance(value, str):
-        return [{"type": "output_text", "text": value}]
-    return [] if value is None else value
-
-
-def _thoughts(item: Mapping[str, Any]) -> Iterator[str]:
-    for name in ("content", "summary"):
-        parts = item.get(name)
-        texts = [text for part in (parts if isinstance(parts, list) else [parts]) if (text := lenient.any_text(part))]
-        if texts:
-            yield from texts
-            return
-
-
-def _citations(annotations: Any) -> Iterator[Citation]:
-    for raw in annotations if isinstance(annotations, list) else ():
-        if isinstance(raw, dict):
-            yield Citation(
-                dialect=DIALECT,
-                url=lenient.any_text(raw.get("url")),
-                title=lenient.any_text(raw.get("title")) or lenient.any_text(raw.get("filename")),
-                raw=raw,
-            )

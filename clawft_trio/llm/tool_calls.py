@@ -76,6 +76,9 @@ class _Growing:
             if self.placeholder and not piece.strip():
                 return ""
             self.begun = True
+        elif piece[:1] == "{" and len(piece) == self.text.tell() and self.is_whole() and piece == self.text.getvalue():
+            # Some gateways send all arguments once more after their pieces.
+            return ""
         self.text.write(piece)
         return piece
 
@@ -104,7 +107,7 @@ class ToolCallAssembler:
     def __bool__(self) -> bool:
         return bool(self._calls)
 
-    def add(self, *, index: int | None, id: str, name: str, arguments: str) -> ToolCallDelta:
+    def add(self, *, index: int | None, id: str, name: str, arguments: str, begins: bool = False) -> ToolCallDelta:
         """Add one fragment and return the event for its tool call.
 
         Args:
@@ -112,14 +115,15 @@ class ToolCallAssembler:
           id: empty when it is missing.
           name: empty when it is missing.
           arguments: the next piece of the JSON text.
+          begins: the server has marked the fragment as the first one of another call.
 
         Raises:
           TooManyCalls: there are already `MAX_CALLS`.
         """
         # Nearly every fragment is more arguments of a call that has begun.
-        call = None if name else self._by_index.get(index)
+        call = None if name or begins else self._by_index.get(index)
         if call is None:
-            call = self._continued(index, id, name, arguments) or self._begin()
+            call = (None if begins else self._continued(index, id, name, arguments)) or self._begin()
         if id and name and call.repeats(id, name, arguments):
             return ToolCallDelta(call.position, id, name, "")
         call.id = call.id or id
@@ -168,6 +172,21 @@ class ToolCallAssembler:
             return None
         # Arguments without an index or id, or with an unknown one, belong to the last call.
         return self._calls[-1]
+
+    def correct(self, index: int, arguments: str) -> bool:
+        """Replace the arguments of the call with the server's number *index*, if only the new ones are complete."""
+        call = self._by_index.get(index)
+        if call is None or is_json_object(call.arguments) or not is_json_object(arguments):
+            return False
+        call.text, call.begun = GrowingText(), True
+        call.text.write(arguments)
+        self.size += len(arguments)
+        return True
+
+    def text_of(self, index: int) -> str:
+        """Return the arguments that have arrived for the call with the server's number *index*."""
+        call = self._by_index.get(index)
+        return "" if call is None else call.text.getvalue()
 
     def seal_before(self, position: int) -> list[ToolCallSealed]:
         """Return the calls before *position* that are complete, because the server has begun the next one.

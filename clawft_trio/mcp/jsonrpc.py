@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TypeAlias
 
 import attrs
@@ -47,6 +48,15 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     #: unset in a response
     method: str | UnsetType = UNSET
     params: Raw = Raw()
+    result: Raw = Raw()
+    error: Raw = Raw()
+
+
+class _FullAnswer(msgspec.Struct):
+    """A response of a peer that writes every member, and null for those that do not apply."""
+
+    id: int | float | str
+    method: None
     result: Raw = Raw()
     error: Raw = Raw()
 
@@ -157,6 +167,7 @@ class JsonRpcReader:
 
 
 _decode = msgspec.json.Decoder(Envelope).decode
+_decode_full_answer = msgspec.json.Decoder(_FullAnswer).decode
 _decode_batch = msgspec.json.Decoder(list[Raw]).decode
 _decode_error = msgspec.json.Decoder(ErrorObject).decode
 
@@ -207,6 +218,9 @@ def _read_oddity(line: bytes, exc: Exception) -> list[JsonRpcMessage]:
         return _read_batch(text, exc)
     if len(text) < len(line) and line.startswith(_BOM):
         return parse(text)
+    with suppress(ValueError, RecursionError):
+        answer = _decode_full_answer(text)
+        return [Envelope(id=answer.id, result=answer.result, error=answer.error)]
     malformed = _malformed(str(exc), text, text[-_TAIL:], syntax=_is_syntax(exc))
     return [attrs.evolve(malformed, repaired=_repaired(text))]
 

@@ -235,7 +235,7 @@ class Multiplexer:
             self._note_malformed(message)
         elif message.method is UNSET:
             self._deliver_answer(message)
-        elif message.id is UNSET:
+        elif message.id is UNSET or (message.id is None and message.method.startswith("notifications/")):
             self._deliver_notification(message.method, _params(message))
         elif self.one_way:
             self._dropped += 1

@@ -157,6 +157,9 @@ def budgeted(kind: Any, schema: Mapping[str, Any]) -> Any:
 def _budgeted(kind: Any, has_patterns: bool) -> Any:
     keywords = {name: _counted(keyword) for name, keyword in kind.VALIDATORS.items()}
     keywords |= {
+        "additionalProperties": _counted(_additional),
+        "anyOf": _counted(_any_of),
+        "oneOf": _counted(_one_of),
         "pattern": _unchecked,
         "patternProperties": _unchecked,
         "uniqueItems": _unique_items,
@@ -165,9 +168,26 @@ def _budgeted(kind: Any, has_patterns: bool) -> Any:
     }
     if has_patterns:
         # Only the regular expression, which is not run, decides which properties it covers.
-        keywords |= {"additionalProperties": _counted(_additional), "unevaluatedProperties": _unchecked}
+        keywords |= {"unevaluatedProperties": _unchecked}
     extend: Any = jsonschema.validators.extend
-    return extend(kind, keywords)
+    made = extend(kind, keywords)
+    made.evolve = _keep_keywords(made.evolve)
+    return made
+
+
+def _keep_keywords(evolve: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap the method that makes a validator for a part of the schema.
+
+    jsonschema takes the class of the draft that the part names in `$schema`, with its own keywords.
+    """
+
+    def evolve_counted(self: Any, **changes: Any) -> Any:
+        schema = changes.get("schema", self.schema)
+        if isinstance(schema, dict) and "$schema" in schema:
+            changes["schema"] = {name: value for name, value in schema.items() if name != "$schema"}
+        return evolve(self, **changes)
+
+    return evolve_counted
 
 
 def _has_patterns(schema: Mapping[str, Any]) -> bool:
@@ -203,9 +223,32 @@ def _unchecked(*_: object) -> Iterable[jsonschema.ValidationError]:
 
 
 def _additional(validator: Any, value: Any, instance: Any, schema: Any) -> Iterable[jsonschema.ValidationError]:
-    if "patternProperties" not in schema:
-        original: _Keyword = jsonschema.Draft202012Validator.VALIDATORS["additionalProperties"]
-        yield from original(validator, value, instance, schema) or ()
+    # With regular expressions, which are not run, it is unknown which properties are additional.
+    if not isinstance(instance, dict) or "patternProperties" in schema:
+        return
+    known = schema.get("properties", {})
+    others = (name for name in instance if name not in known)
+    if value is not False:
+        for name in others:
+            yield from validator.descend(instance[name], value, path=name)
+    # jsonschema sorts and quotes all names, which may be a hundred thousand.
+    elif first := list(islice(others, _MEMBERS)):
+        yield jsonschema.ValidationError(f"Additional properties are not allowed: {quoted(first)}")
+
+
+# jsonschema keeps the errors of all alternatives for a message, and their number doubles with each level.
+
+
+def _any_of(validator: Any, value: Any, instance: Any, _: Any) -> Iterable[jsonschema.ValidationError]:
+    if not any(validator.evolve(schema=one).is_valid(instance) for one in value):
+        yield jsonschema.ValidationError(f"{quoted(instance)} is not valid under any of the given schemas")
+
+
+def _one_of(validator: Any, value: Any, instance: Any, _: Any) -> Iterable[jsonschema.ValidationError]:
+    valid = sum(1 for one in value if validator.evolve(schema=one).is_valid(instance))
+    if valid != 1:
+        found = "more than one" if valid else "none"
+        yield jsonschema.ValidationError(f"{quoted(instance)} is valid under {found} of the given schemas")
 
 
 def _unique_items(_: Any, value: Any, instance: Any, __: Any) -> Iterable[jsonschema.ValidationError]:

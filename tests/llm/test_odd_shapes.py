@@ -101,6 +101,14 @@ AROUND = {
     "index null": lambda body: body.replace(b'index": 0', b'index": null'),
     "id a number": lambda body: body.replace(b'"id": "', b'"id": 7, "ids": "'),
     "no blank behind data": lambda body: body.replace(b"data: ", b"data:"),
+    "one newline between events": lambda body: body.replace(b"\n\n", b"\n") + b"\n",
+    "one newline between events, none at the end": lambda body: body.replace(b"\n\n", b"\n").rstrip(),
+    "data twice": lambda body: body.replace(b"data: ", b"data: data: "),
+    "data twice with empty lines": lambda body: (
+        b"".join(line.replace(b"data: ", b"data: data: ") + b"data: \ndata: \n\n" for line in body.split(b"\n\n")[:-1])
+        .replace(b"}data", b"}\ndata")
+        .replace(b"]data", b"]\ndata")
+    ),
     "garbage behind the end": lambda body: body + b"data: not JSON, behind the end\n\n",
 }
 
@@ -145,12 +153,31 @@ def test_an_error_in_any_shape_is_a_typed_error(dialect, behind, line, kind):
     assert type(failure(begun + line, dialect)) is kind
 
 
+@EACH_DIALECT
+@pytest.mark.parametrize("place", ["first", "in the middle", "alone"])
 @pytest.mark.parametrize(
     "shape",
-    [{"error_type": "rate_limit_error", "error_message": "x"}, {"object": "error", "message": "x", "code": 429}],
+    [
+        {"error_type": "rate_limit_error", "error_message": "x"},
+        {"object": "error", "message": "x", "code": 429},
+        {"object": "error", "message": "x", "type": "TooManyRequests", "code": 429},
+        {"message": "x", "code": "rate_limit_exceeded", "data": None},
+        {"status": 429, "message": "x"},
+        {"errors": [{"message": "x"}], "code": 429},
+        {"detail": "x", "code": 429},
+        {"base_resp": {"status_code": 1002, "status_msg": "x"}},
+    ],
+    ids=repr,
 )
-def test_an_error_that_is_not_wrapped_is_an_error(shape):
-    assert type(failure(HI + data(shape))) is e.RateLimited
+def test_an_error_that_is_not_wrapped_is_an_error(dialect, place, shape):
+    if place == "alone":
+        reader = reading(dialect)
+        reader.feed_whole(json.dumps(shape).encode())
+        assert type(Failures(provider="p").of_event(reader.error, headers={})) is e.RateLimited
+        return
+    head = WHOLE[dialect].partition(b"Hi")[0].rpartition(b"\n\n")[0] + b"\n\n" if place != "first" else b""
+    # What follows is no evidence of a success.
+    assert type(failure(head + data(shape) + WHOLE[dialect], dialect)) is e.RateLimited
 
 
 @EACH_DIALECT

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import attrs
 import pytest
 import trio
 from mcp_http_drivers import JSON_HEADERS, META, Driver, encode
@@ -500,6 +501,8 @@ HOSTS = [
     ({"origin": "http://evil.example"}, 403),
     ({"origin": "http://localhost.evil.example"}, 403),
     ({"origin": "null"}, 403),
+    ({"origin": "http://127.0.0.1#evil.example"}, 403),
+    ({"origin": "http://localhost/page"}, 403),
     ({"origin": "file://localhost"}, 403),
     ({"origin": "http://[bad"}, 403),
     ({"content-type": "text/plain"}, 415),
@@ -630,7 +633,9 @@ async def verify(token):
     name, _, scopes = token.partition(":")
     if name not in ("ana", "bo"):
         return None
-    return VerifiedToken(auth=AuthContext(sender_id=name, channel="mcp", permissions=ADMIN), scopes=scopes.split("+"))
+    granted = scopes.split("+")
+    permissions = attrs.evolve(ADMIN, tool_access=(), level=0) if "less" in granted else ADMIN
+    return VerifiedToken(auth=AuthContext(sender_id=name, channel="mcp", permissions=permissions), scopes=granted)
 
 
 BEARER = Bearer(
@@ -689,6 +694,30 @@ async def test_a_session_and_its_state_belong_to_the_sender_who_began_them():
         again = {**call("greet"), "requestState": first.json()["result"]["requestState"]}
         other = await ask(again, headers={"authorization": "Bearer bo:tools"})
         assert other.json()["error"]["code"] == -32602
+
+
+async def test_a_request_has_the_permissions_of_its_own_token_and_not_of_the_one_that_opened_the_session():
+    server = McpServer([add])
+
+    @server.prompt(required_level=1)
+    async def review() -> str:
+        """Reviews."""
+        return "Review"
+
+    async def offered(session):
+        tools = (await session.call("tools/list")).json()["result"]["tools"]
+        prompts = (await session.call("prompts/list")).json()["result"]["prompts"]
+        return [entry["name"] for entry in (*tools, *prompts)]
+
+    async with served(server=server, bearer=BEARER) as driver:
+        session = await driver.initialize(headers={"authorization": "Bearer ana:tools"})
+        assert await offered(session) == ["add", "review"]
+        session.headers["authorization"] = "Bearer ana:tools+less"
+        assert await offered(session) == []
+        assert (await session.call("tools/call", call("add", a=1, b=2))).json()["result"]["isError"]
+        assert (await session.call("prompts/get", {"name": "review"})).json()["error"]["code"] == -32602
+        session.headers["authorization"] = "Bearer ana:tools"
+        assert await offered(session) == ["add", "review"]
 
 
 # --- over sockets ---------------------------------------------------------------------------------------------------

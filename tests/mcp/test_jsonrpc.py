@@ -7,6 +7,7 @@ import json
 import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
+from msgspec import UNSET
 from steps import growth
 
 from clawft_trio.mcp.jsonrpc import (
@@ -261,3 +262,16 @@ def test_what_is_broken_otherwise_is_not_repaired(line):
     [message] = parse(line)
     assert isinstance(message, Malformed)
     assert (message.id, message.repaired) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "result", "error"),
+    [
+        (b'{"jsonrpc":"2.0","id":3,"method":null,"params":null,"result":{"a":1},"error":null}', b'{"a":1}', b"null"),
+        (b'{"method":null,"id":3,"error":{"code":1}}', b"", b'{"code":1}'),
+    ],
+)
+def test_a_response_with_null_for_the_members_of_a_request_is_one(line, result, error):
+    [message] = parse(line)
+    assert isinstance(message, Envelope)
+    assert (message.id, message.method, bytes(message.result), bytes(message.error)) == (3, UNSET, result, error)

@@ -214,6 +214,27 @@ async def test_before_the_handshake_only_pings_are_answered():
         assert (await host.ask(id=2, method="tools/list"))["error"]["code"] == -32600
 
 
+async def test_a_request_before_the_handshake_is_refused_though_both_are_read_at_once():
+    lines = [
+        {"id": 1, "method": "tools/list"},
+        {"id": "p", "method": "ping"},
+        {"id": 2, "method": "initialize", "params": {"protocolVersion": "2025-11-25", "capabilities": {}}},
+        {"id": 3, "method": "tools/list"},
+        {"id": None, "method": "notifications/initialized"},
+    ]
+    near, far = memory_stream_pair()
+    await near.send_all(b"".join(json.dumps({"jsonrpc": "2.0", **line}).encode() + b"\n" for line in lines))
+    await near.send_eof()
+    with trio.fail_after(10):
+        await serve_mcp(ToolRegistry([add]), (far, far))
+    received = b""
+    while chunk := await near.receive_some():
+        received += chunk
+    answers = [json.loads(line) for line in received.splitlines()]
+    codes = {answer["id"]: answer.get("error", {}).get("code") for answer in answers}
+    assert codes == {1: -32600, "p": None, 2: None, 3: None}
+
+
 async def test_a_host_of_2026_07_28_needs_no_handshake():
     meta = {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",

@@ -25,6 +25,9 @@ def doubling(keyword):
     return {"type": "object", "properties": {"x": {"$ref": "#/$defs/d0"}}, "$defs": {**defs, "d40": {"type": "string"}}}
 
 
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+DRAFT_7 = "http://json-schema.org/draft-07/schema#"
+
 BIG = [{"id": n, "text": "x"} for n in range(30_000)]
 HOSTILE = {
     "allOf": (doubling("allOf"), {"x": "s"}),
@@ -49,6 +52,23 @@ HOSTILE = {
     "long messages": ({"type": "object", "properties": {"x": {"anyOf": [{"type": "string"}] * 500}}}, {"x": BIG}),
     "contains": ({"type": "object", "properties": {"x": {"contains": {"const": 1}}}}, {"x": BIG}),
     "itself": ({"type": "object", "properties": {"x": {"$ref": "#/properties/x"}}}, {"x": 1}),
+    "a part with a draft": (
+        {"type": "object", "properties": {"x": {"$schema": DRAFT, "pattern": "(a+)+$"}}},
+        {"x": "a" * 40 + "!"},
+    ),
+    "a part with another draft": (
+        {"type": "object", "properties": {"x": {"$schema": DRAFT_7, "pattern": "(a+)+$"}}},
+        {"x": "a" * 40 + "!"},
+    ),
+    "a draft that is reached again": (
+        {"$schema": DRAFT, "properties": {"x": {"$ref": "#"}, "y": {"pattern": "(a+)+$"}}},
+        {"x": {"y": "a" * 40 + "!"}},
+    ),
+    "a definition with a draft": (
+        {"properties": {"x": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"$schema": DRAFT_7, "pattern": "(a+)+$"}}},
+        {"x": "a" * 40 + "!"},
+    ),
+    "unknown names": ({"type": "object", "additionalProperties": False}, {f"k{n}": n for n in range(200_000)}),
     "dynamic": ({"$id": "http://x/", "$dynamicAnchor": "a", "allOf": [{"$dynamicRef": "#a"}] * 2}, {"x": 1}),
 }
 
@@ -169,3 +189,28 @@ def test_a_message_quotes_a_few_members():
     assert quoted("x" * 1000) == "'" + "x" * 120 + "'…"
     assert quoted(list(range(100))) == "[0, 1, 2, 3, 4, 5, …]"
     assert quoted([[[[1]]]]) == "[[[[…]]]]"
+
+
+@pytest.mark.parametrize(
+    ("schema", "number"),
+    [
+        ({"multipleOf": 0.1}, 10**400),
+        ({"multipleOf": 1e-300}, 1e300),
+        ({"maximum": 10**400}, 1.5),
+        ({"minimum": 1}, 0.1),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_number_that_cannot_be_compared_is_a_problem_and_no_error_of_ours(schema, number, trusted):
+    check = SchemaCheck({"type": "object", "properties": {"x": schema}}, trusted=trusted)
+    assert {problem.path for problem in check.problems({"x": number})} <= {"$", "$.x"}
+    if number == 10**400:
+        assert [problem.path for problem in check.problems({"x": number})] == ["$"]
+
+
+def test_a_property_with_the_name_of_the_draft_is_checked_like_any_other():
+    schema = {"type": "object", "properties": {"$schema": {"type": "string"}, "x": {"const": {"$schema": DRAFT}}}}
+    check = SchemaCheck(schema, trusted=False)
+    assert check.problems({"$schema": DRAFT, "x": {"$schema": DRAFT}}) == []
+    assert [problem.path for problem in check.problems({"$schema": 5, "x": {}})] == ["$['$schema']", "$.x"]

@@ -195,7 +195,7 @@ class McpApp:
         if message.method is UNSET or message.id is UNSET:
             await request.respond(202)
             return
-        exchange = Exchange(message, peer, self._stream(), None)
+        exchange = Exchange(message, peer, self._stream(), None, auth=peer.auth)
         self._admit(exchange.incoming.id)
         self._requests += 1
         try:
@@ -280,16 +280,18 @@ class McpApp:
             _take_notification(session, message)
             await request.respond(202)
         else:
-            await self._request_in_session(request, message, session)
+            await self._request_in_session(request, message, session, auth)
 
-    async def _request_in_session(self, request: HttpRequest, message: Envelope, session: Session) -> None:
+    async def _request_in_session(
+        self, request: HttpRequest, message: Envelope, session: Session, auth: AuthContext
+    ) -> None:
         key = request_id(message)
         if key in session.running:
             raise Refusal(400, error_body("a request of this id is running", INVALID_REQUEST, key))
         if len(session.running) >= self._http.max_session_requests:
             raise _busy(key)
         self._admit(key)
-        exchange = Exchange(message, session.peer, session.open_stream(), session)
+        exchange = Exchange(message, session.peer, session.open_stream(), session, auth=auth)
         self._requests += 1
         session.running[key] = trio.CancelScope()
         # The request continues when this connection breaks: the client can reconnect for the response.

@@ -44,7 +44,8 @@ def origin_allowed(origin: str | None, allowed: Sequence[str]) -> bool:
         parts = urlsplit(origin)
     except ValueError:
         return False
-    return parts.scheme in ("http", "https") and _without_port(parts.netloc.lower()) in _LOOPBACK
+    is_origin = parts.scheme in ("http", "https") and not (parts.path or parts.query or parts.fragment)
+    return is_origin and _without_port(parts.netloc.lower()) in _LOOPBACK
 
 
 def _without_port(host: str) -> str:

@@ -11,6 +11,7 @@ import msgspec
 import trio
 from msgspec import Raw
 
+from clawft_trio.auth import AuthContext
 from clawft_trio.errors import Unsupported
 from clawft_trio.mcp.deadline_timer import DeadlineTimer
 from clawft_trio.mcp.incoming import IncomingRequest, answer_to
@@ -64,12 +65,16 @@ class Exchange:
       peer: the client that sent it.
       stream: receives the messages of the request, the response last.
       session: session of the client; None when it has none.
+      auth: sender of the request.
     """
 
-    def __init__(self, message: Envelope, peer: Peer, stream: EventStream, session: Session | None) -> None:
+    def __init__(
+        self, message: Envelope, peer: Peer, stream: EventStream, session: Session | None, *, auth: AuthContext
+    ) -> None:
         method: Any = message.method
         self.incoming: IncomingRequest = IncomingRequest(request_id(message), method, message.params)
         self.peer: Peer = peer
+        self._auth = auth
         self._stream = stream
         self._session = session
         self._answer: bytes | None = None
@@ -120,7 +125,12 @@ class Exchange:
         async def serve(incoming: IncomingRequest) -> JsonObject:
             return await answerer.answer(
                 ServerRequest(
-                    id=incoming.id, method=incoming.method, params=incoming.params, peer=self.peer, channel=self
+                    id=incoming.id,
+                    method=incoming.method,
+                    params=incoming.params,
+                    peer=self.peer,
+                    auth=self._auth,
+                    channel=self,
                 )
             )
 

@@ -34,7 +34,7 @@ class PromptMethods:
         return {"prompts/list": self._list, "prompts/get": self._get, "completion/complete": self._complete}
 
     async def _list(self, request: ServerRequest) -> dict[str, Any]:
-        level = request.peer.auth.permissions.level
+        level = request.auth.permissions.level
         entries = [
             (name, prompt.definition)
             for name, prompt in sorted(self._server.prompts.items())
@@ -45,7 +45,7 @@ class PromptMethods:
     async def _get(self, request: ServerRequest) -> dict[str, Any]:
         asked = decode_params(request.params, PromptParams)
         prompt = self._server.prompts.get(asked.name)
-        if prompt is None or prompt.required_level > request.peer.auth.permissions.level:
+        if prompt is None or prompt.required_level > request.auth.permissions.level:
             raise PeerError(f"unknown prompt: {asked.name[:100]}", code=INVALID_PARAMS)
         prompt.check(asked.arguments)
         context = tool_context(self._options, request, asked.name, asked, msgspec.json.encode(asked.arguments))
@@ -65,7 +65,7 @@ class PromptMethods:
         return {"completion": {"values": shown, "total": len(values), "hasMore": len(values) > len(shown)}}
 
     def _completer(self, request: ServerRequest, asked: CompleteParams) -> Complete | None:
-        level = request.peer.auth.permissions.level
+        level = request.auth.permissions.level
         if asked.ref.type == "ref/prompt":
             prompt = self._server.prompts.get(asked.ref.name)
             if prompt is not None and prompt.required_level <= level:

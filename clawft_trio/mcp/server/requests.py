@@ -10,6 +10,7 @@ import msgspec
 import trio
 from msgspec import Raw
 
+from clawft_trio.auth import AuthContext
 from clawft_trio.errors import ClientLacksCapability, PeerError
 from clawft_trio.mcp.jsonrpc import Id
 from clawft_trio.mcp.server.caller import Channel, ConnectedClient, InputRequired, Peer, ProgressReporter, Rounds
@@ -30,12 +31,14 @@ MISSING_CAPABILITY = -32021
 
 @attrs.frozen(kw_only=True)
 class ServerRequest:
-    """One request, who sent it and what carries its messages."""
+    """One request, its client, and the channel of its messages."""
 
     id: Id
     method: str
     params: Raw
     peer: Peer
+    #: sender that the request runs for: over HTTP each request has a token, and a session may have several
+    auth: AuthContext
     channel: Channel
 
 
@@ -66,7 +69,7 @@ def tool_context(
     peer = request.peer
     rounds = _rounds(options, request, name, asked, arguments) if peer.stateless else None
     return ToolContext(
-        auth=peer.auth,
+        auth=request.auth,
         workspace=options.workspace,
         observer=ProgressReporter(request.channel, asked.meta.get("progressToken"), options.observer),
         client=ConnectedClient(peer, request.channel, total=options.client_answer, rounds=rounds),
@@ -77,7 +80,7 @@ def _rounds(options: ServeOptions, request: ServerRequest, name: str, asked: Inp
     def signer() -> StateSigner:
         return StateSigner(
             secret=options.state_secret,
-            principal=request.peer.auth.identity,
+            principal=request.auth.identity,
             request=request_digest(request.method, name, _canonical(arguments)),
         )
 

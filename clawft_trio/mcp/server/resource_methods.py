@@ -81,5 +81,5 @@ class ResourceMethods:
 
 def allowed_resources(server: McpServer, request: ServerRequest) -> list[ServedResource]:
     """The resources that the client of *request* may read."""
-    level = request.peer.auth.permissions.level
+    level = request.auth.permissions.level
     return [one for one in server.resources if one.required_level <= level]

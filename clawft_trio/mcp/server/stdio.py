@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, nullcontext, suppress
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import msgspec
 import trio
@@ -114,13 +114,8 @@ class _Connection:
     # --- what comes in ---------------------------------------------------------------------------------------------
 
     def deliver(self, message: JsonRpcMessage) -> None:
-        """Route one message. A handshake takes effect at once, for requests that follow immediately."""
-        if (
-            isinstance(message, Envelope)
-            and message.method == "initialize"
-            and isinstance(message.id, int | str)
-            and not declares_version(message.params)
-        ):
+        """Route one message. A handshake takes effect at once, for requests that follow immediately, and no earlier."""
+        if self._belongs_to_handshake(message):
             self._mux.send_answer_nowait(self._initialized(message))
         elif isinstance(message, Envelope) and message.method is UNSET and not (message.result or message.error):
             # Neither a request nor a response.
@@ -129,9 +124,18 @@ class _Connection:
         else:
             self._mux.deliver(message)
 
+    def _belongs_to_handshake(self, message: JsonRpcMessage) -> TypeGuard[Envelope]:
+        """Return whether *message* is `initialize`, or a request that needs it and came earlier."""
+        if not (isinstance(message, Envelope) and message.method and isinstance(message.id, int | str)):
+            return False
+        is_early = not self._peer.initialized and message.method != "ping"
+        return (message.method == "initialize" or is_early) and not declares_version(message.params)
+
     def _initialized(self, message: Envelope) -> bytes:
         key: Any = message.id
         try:
+            if message.method != "initialize":
+                raise PeerError("not initialized", code=INVALID_REQUEST)
             return encode_result(key, self._answerer.initialize(self._peer, message.params))
         except PeerError as exc:
             return encode_error(key, exc.code, str(exc))
@@ -150,7 +154,12 @@ class _Connection:
                 return await self._listen(incoming)
         return await self._answerer.answer(
             ServerRequest(
-                id=incoming.id, method=incoming.method, params=incoming.params, peer=peer, channel=self._channel
+                id=incoming.id,
+                method=incoming.method,
+                params=incoming.params,
+                peer=peer,
+                auth=peer.auth,
+                channel=self._channel,
             )
         )
 

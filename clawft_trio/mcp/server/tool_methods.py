@@ -7,10 +7,11 @@ from typing import Any
 import attrs
 import msgspec
 
+from clawft_trio.auth import AuthContext
 from clawft_trio.chat import ToolCall, new_id
 from clawft_trio.errors import ClientLacksCapability, PeerError
 from clawft_trio.mcp.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND
-from clawft_trio.mcp.server.caller import Channel, InputRequired, Peer
+from clawft_trio.mcp.server.caller import Channel, InputRequired
 from clawft_trio.mcp.server.content import tool_result
 from clawft_trio.mcp.server.options import ServeOptions
 from clawft_trio.mcp.server.requests import Methods, ServerRequest, lacks, page, tasks_of, tool_context
@@ -32,14 +33,14 @@ class ToolMethods:
         """The methods of this family, by their names."""
         return {"tools/list": self._list, "tools/call": self._call}
 
-    def _allowed(self, peer: Peer) -> list[Tool]:
-        """The tools that *peer* may use, sorted by name."""
-        return [tool for tool in self._server.tools if tool.allowed(peer.auth.permissions)]
+    def _allowed(self, auth: AuthContext) -> list[Tool]:
+        """Return the tools that *auth* may use, sorted by name."""
+        return [tool for tool in self._server.tools if tool.allowed(auth.permissions)]
 
     async def _list(self, request: ServerRequest) -> dict[str, Any]:
         tasks = tasks_of(request.peer)
         entries = []
-        for tool in self._allowed(request.peer):
+        for tool in self._allowed(request.auth):
             entry = _tool_entry(tool)
             if tasks is not None:
                 entry["execution"] = {"taskSupport": tasks.options.support(tool.name)}
@@ -58,7 +59,7 @@ class ToolMethods:
         return await self._run(request, asked)
 
     def _create_task(self, tasks: TaskTable, request: ServerRequest, asked: CallParams, support: str) -> dict[str, Any]:
-        if asked.name not in {tool.name for tool in self._allowed(request.peer)}:
+        if asked.name not in {tool.name for tool in self._allowed(request.auth)}:
             raise _unknown_tool(asked.name)
         if support == "forbidden":
             raise PeerError("this tool is not called as a task", code=METHOD_NOT_FOUND)
