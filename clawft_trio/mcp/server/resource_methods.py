@@ -62,13 +62,12 @@ class ResourceMethods:
                     return dict(found.result)
                 contents = resource_contents(found, asked.uri, resource.mime_type)
                 return {"contents": contents, **(caching(self._options) if request.peer.stateless else {})}
-        missing = unknown_resource(asked.uri)
-        raise PeerError(
-            str(missing), code=INVALID_PARAMS if request.peer.stateless else RESOURCE_NOT_FOUND, data=missing.data
-        )
+        raise _not_found(asked.uri, request)
 
     async def _subscribe(self, request: ServerRequest) -> dict[str, Any]:
         uri = decode_params(request.params, UriParams).uri
+        if self._server.is_hidden(uri, request.auth.permissions.level):
+            raise _not_found(uri, request)
         if len(request.peer.subscriptions) >= self._options.max_subscriptions:
             raise PeerError(f"more than {self._options.max_subscriptions} subscriptions", code=INVALID_PARAMS)
         request.peer.subscriptions.add(uri)
@@ -77,6 +76,12 @@ class ResourceMethods:
     async def _unsubscribe(self, request: ServerRequest) -> dict[str, Any]:
         request.peer.subscriptions.discard(decode_params(request.params, UriParams).uri)
         return {}
+
+
+def _not_found(uri: str, request: ServerRequest) -> PeerError:
+    missing = unknown_resource(uri)
+    code = INVALID_PARAMS if request.peer.stateless else RESOURCE_NOT_FOUND
+    return PeerError(str(missing), code=code, data=missing.data)
 
 
 def allowed_resources(server: McpServer, request: ServerRequest) -> list[ServedResource]:
