@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -39,6 +41,7 @@ from clawft_trio.chat import Provider
 from clawft_trio.config import Config, load_config, with_mcp_files
 from clawft_trio.context import ContextBuilder
 from clawft_trio.costs import MIGRATIONS as COST_MIGRATIONS, CostTracker
+from clawft_trio.errors import NotConfigured
 from clawft_trio.mcp import ToolServer, Toolset, open_toolset
 from clawft_trio.mcp.connect import Server
 from clawft_trio.mcp.tool_pinning import PIN_MIGRATIONS, StoredPins
@@ -55,6 +58,11 @@ from clawft_trio.store.ownership import Ownership, open_ownership
 from clawft_trio.tools import Tool, ToolRegistry
 from clawft_trio.tools.builtin import BuiltinPolicy
 from clawft_trio.tracebacks import short_opening
+
+_log = logging.getLogger("clawft_trio.agent")
+
+_SLOW_DISK = 5.0
+"""Seconds to look for the workspace; on a disk that hangs, the tools fail later, each within its own time."""
 
 MIGRATIONS = (
     *SESSION_MIGRATIONS,
@@ -95,7 +103,7 @@ async def open_agent(
         set adds the read-only `DEFAULT_SETS`.
       mcp: MCP servers by name, each a command or more; their tools are offered as `name__tool`.
       workspace: a folder. Its SOUL.md, AGENTS.md and so on become the system prompt; its file tools cannot leave
-        it. None: the folder of the config, if it has one.
+        it. None: the folder of the config, if it has one; a warning is logged if that does not exist.
       config: a configuration, or the path of one. Arguments given here take precedence over it.
       store: where sessions, the journal, undelivered replies and costs are kept: a file, or `postgresql://…`. None:
         the place in the config, else memory.
@@ -108,7 +116,7 @@ async def open_agent(
         `turn`.
 
     Raises:
-      NotConfigured: a model names an unknown provider, or its key is missing.
+      NotConfigured: a model names an unknown provider, or its key is missing; *workspace* is not a folder.
       ConfigError: the configuration does not fit.
       StoreError: the store cannot be used.
       InvalidData: *tools* names an unknown set.
@@ -137,6 +145,7 @@ async def open_agent(
         make_provider=options.get("make_provider") or provider_maker(settings),
         observer=fan_out(observers),
     )
+    await _check_workspace(plan.workspace, configured=workspace is None)
     registry = plan.registry(options.get("approve"))
     context = plan.context(registry)
     servers = {**mcp_servers(settings), **(mcp or {})}
@@ -308,6 +317,18 @@ async def _serving(loop: AgentLoop, bus: MessageBus, channels: Iterable[Channel]
 
 async def _load(config: str | Path | None, providers: Mapping[str, Provider]) -> Config:
     return Config() if config is None else await load_config(config, providers=providers)
+
+
+async def _check_workspace(workspace: Path | None, *, configured: bool) -> None:
+    if workspace is None:
+        return
+    with trio.move_on_after(_SLOW_DISK):
+        if await trio.to_thread.run_sync(os.path.isdir, workspace, abandon_on_cancel=True):
+            return
+        # Configurations of other programs name a folder that those programs make.
+        if not configured:
+            raise NotConfigured(f"no workspace: {workspace} is not a folder")
+        _log.warning("the workspace of the configuration, %s, is not a folder", workspace)
 
 
 def _media_addresses(policy: BuiltinPolicy) -> AddressPolicy:

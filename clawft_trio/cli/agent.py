@@ -62,8 +62,6 @@ async def open_chosen(
         await _refuse_existing(chosen.record)
     config = await with_mcp_files(await settings_of(chosen.config), chosen.mcp_config)
     check_session_store(session, chosen.store or config.store_place)
-    for warning in config.warnings:
-        say(sanitize(redact_secrets(f"{warning.path}: {warning.message}")))
     models, make = targets_of(chosen, config)
     async with AsyncExitStack() as stack:
         if chosen.record is not None:

@@ -10,6 +10,7 @@ from typing import TypeVar, TypeVarTuple
 
 import trio
 
+from clawft_trio.cli.logs import logs_on_terminal
 from clawft_trio.cli.output import write_line
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import serve_task_tree
@@ -34,7 +35,8 @@ def run(command: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
     termination = _Termination()
     before = signal.signal(signal.SIGTERM, termination)
     try:
-        return trio.run(_until_terminated, partial(command, *args), termination)
+        with logs_on_terminal():
+            return trio.run(_until_terminated, partial(command, *args), termination)
     finally:
         # One is enough: more of them are ignored until the process has ended.
         if termination.received and hasattr(signal, "pthread_sigmask"):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import select
 from itertools import chain
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import attrs
 
@@ -50,12 +54,34 @@ def timeline(wanted: Wanted) -> list[Path]:
 
 
 def _read(path: Path) -> Recording:
-    with path.open("rb") as file:
+    with _open_bounded(path) as file:
         first = file.readline(LONGEST_LINE)
         if not _is_header(first):
             raise InvalidData([Problem("$", "not a recording")], source=str(path))
         # Not by seeking back, because it may be a pipe.
         return read_recording(chain([first], file), source=str(path))
+
+
+_LONGEST_WAIT = 10.0
+"""Seconds to wait for the next data of a pipe, which may have no writer."""
+
+
+class _Pipe(io.FileIO):
+    """A named pipe whose reads fail when no data comes."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        if not select.select([self], [], [], _LONGEST_WAIT)[0]:
+            raise OSError(errno.ETIMEDOUT, f"no data for {_LONGEST_WAIT:g} s", self.name)
+        return super().readinto(buffer)
+
+
+def _open_bounded(path: Path) -> BinaryIO:
+    if path.is_fifo():
+        return io.BufferedReader(_Pipe(path))
+    return path.open("rb")
 
 
 def _is_header(line: bytes) -> bool:
@@ -104,7 +130,10 @@ def _written(wanted: Wanted, recording: Recording) -> list[Path]:
 
 def _write(path: Path, data: bytes) -> None:
     """Write a file that only its owner can read, like the recording that it is made from."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    # Not blocking, because a pipe may have no reader.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags, 0o600)
+    os.set_blocking(descriptor, True)
     with os.fdopen(descriptor, "wb") as file:
         if os.name == "posix" and path.is_file():
             os.fchmod(descriptor, 0o600)

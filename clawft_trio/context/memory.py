@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
+import stat
 from urllib.parse import quote
 
 import attrs
@@ -16,7 +18,9 @@ from clawft_trio.files import FileCache, Reads, StrPath
 from clawft_trio.tools.path_locks import PathLocks
 
 # A link in an untrusted workspace must not redirect the model's writes to another file.
-_APPEND_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+_APPEND_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT
+for _name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK"):
+    _APPEND_FLAGS |= getattr(os, _name, 0)
 
 _LOCAL = "local:"
 """Prefix of the identities of the local process."""
@@ -169,21 +173,18 @@ def _append(workspace: str, path: str, text: str, max_bytes: int) -> None:
     # Readable by its owner only.
     descriptor = os.open(path, _APPEND_FLAGS, 0o600)
     try:
-        size = os.fstat(descriptor).st_size
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        size = state.st_size
         data = f"{text}\n\n".encode()
-        if size and not _ends_with_newline(path):
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
             data = b"\n\n" + data
         if size + len(data) > max_bytes:
             raise InvalidData([Problem("$.entry", f"the memory is full: {max_bytes} bytes")], source=path)
         _write_or_undo(descriptor, data, size)
     finally:
         os.close(descriptor)
-
-
-def _ends_with_newline(path: str) -> bool:
-    with open(path, "rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
 
 
 def _write_or_undo(descriptor: int, data: bytes, size: int) -> None:

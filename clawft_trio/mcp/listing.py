@@ -13,6 +13,7 @@ import trio
 from msgspec import Raw
 
 from clawft_trio.errors import PeerError, ProtocolViolation
+from clawft_trio.mcp.jsonrpc import INVALID_PARAMS
 from clawft_trio.mcp.types import WireRecord, decode_without_nulls
 from clawft_trio.observe import Noted, Observer, fan_out
 
@@ -42,6 +43,7 @@ _DECODED_AT_ONCE = 200
 _log = logging.getLogger("clawft_trio.mcp")
 
 _decode_members: Callable[[Raw], dict[str, Raw]] = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_number: Callable[[Raw], float] = msgspec.json.Decoder(float).decode
 _decode_entries: Callable[[Raw], list[Raw] | None] = msgspec.json.Decoder(list[Raw] | None).decode
 
 
@@ -86,7 +88,8 @@ class ResultCache:
 class ListReader:
     """Reads lists of one server.
 
-    An entry that does not fit is left out and reported; the others are kept. A cursor that repeats ends the list.
+    An entry that does not fit is left out and reported; the others are kept. A cursor that repeats or is refused, and a
+    further page that is invalid, end the list.
 
     Args:
       server: name of the server, for errors.
@@ -116,10 +119,13 @@ class ListReader:
         found: list[Raw] = []
         ttl: float = math.inf
         async for page in _Pages(self, method):
-            entries = page.get(key)
-            if entries is None:
-                raise ProtocolViolation(f"{method}: the result has no {key!r}", server=self._server)
-            found.extend(self._entries(method, entries))
+            try:
+                found.extend(self._entries(method, key, page))
+            except ProtocolViolation as exc:
+                if not found:
+                    raise
+                self._report(f"{method}: list cut", str(exc))
+                break
             # Other tasks run between the two passes over a large page.
             await trio.lowlevel.checkpoint()
             ttl = min(ttl, _number(page.get("ttlMs")))
@@ -131,9 +137,11 @@ class ListReader:
         self._cache.keep(method, "", result, ttl)
         return result
 
-    def _entries(self, method: str, raw: Raw) -> list[Raw]:
+    def _entries(self, method: str, key: str, page: Mapping[str, Raw]) -> list[Raw]:
+        if key not in page:
+            raise ProtocolViolation(f"{method}: the result has no {key!r}", server=self._server)
         try:
-            return _decode_entries(raw) or []
+            return _decode_entries(page[key]) or []
         except (ValueError, RecursionError) as exc:
             raise ProtocolViolation(f"{method}: {exc}", server=self._server) from exc
 
@@ -177,11 +185,14 @@ class _Pages:
         params = None if self._cursor is None else {"cursor": self._cursor}
         try:
             page = await self._reader._call(self._method, params)
-        except PeerError:
+        except PeerError as exc:
             # An empty cursor is valid by the specification; servers that send it mean the end of the list.
             if self._cursor == "":
                 raise StopAsyncIteration from None
-            raise
+            if self._cursor is None or exc.code != INVALID_PARAMS:
+                raise
+            self._reader._report(f"{self._method}: list cut", f"the cursor {self._cursor[:60]!r} is refused: {exc}")
+            raise StopAsyncIteration from None
         if self._cursor == "" and page == self._last:
             raise StopAsyncIteration
         self._advance(page)
@@ -233,7 +244,6 @@ def _number(raw: Raw | None) -> float:
     if raw is None:
         return 0.0
     try:
-        value = msgspec.json.decode(raw)
+        return _decode_number(raw)
     except (ValueError, RecursionError):
         return 0.0
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0

@@ -163,7 +163,14 @@ async def open_recording(
 
 def _open(path: Path) -> FileIO:
     # Unbuffered: events before a crash must be on disk. Readable only by its owner, because it may quote texts.
-    return FileIO(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600))
+    return FileIO(path, "wb", opener=_opened)
+
+
+def _opened(name: str, flags: int) -> int:
+    # A pipe without a reader is an error; opening it would otherwise wait for a reader without end.
+    descriptor = os.open(name, flags | getattr(os, "O_NONBLOCK", 0), 0o600)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 class _Plain:

@@ -210,6 +210,16 @@ trio.run(main)
         assert not any(cell.startswith(("=", "@", "+")) for row in rows for cell in row)
 
 
+def test_a_log_record_is_safe_and_its_secrets_are_masked(tmp_path: Path) -> None:
+    folder = f"/nowhere/{HOSTILE.replace(chr(0xD800), '')} sk-{'x' * 40}"
+    config = {"agents": {"defaults": {"workspace": folder}}}
+    (tmp_path / "c.json").write_text(json.dumps(config))
+    done = run("ask", "q", "--config", str(tmp_path / "c.json"), "--base-url", "http://127.0.0.1:9")
+    assert "is not a folder" in done.stderr.decode()
+    assert "sk-x" not in done.stderr.decode()
+    assert_safe(done)
+
+
 def test_an_ascii_terminal_gets_letters_and_words() -> None:
     register_ascii_words()
     shown = "Troms\u00f8, 7 \u00b0C \u2014 caf\u00e9 \u2713 \u2764 \u4e2d".encode("ascii", ENCODING_ERRORS)

@@ -11,8 +11,13 @@ import trio
 from hostile.loop_time import bounded_loop
 
 from clawft_trio import open_agent
+from clawft_trio.auth import AuthContext
+from clawft_trio.chat import ToolCall
 from clawft_trio.config import parse_config
+from clawft_trio.errors import NotConfigured
 from clawft_trio.testing import CallTool, Finish, Say, ScriptedProvider
+from clawft_trio.tools import ToolContext, ToolRegistry
+from clawft_trio.tools.builtin import BuiltinPolicy, register_builtins
 
 SECRET = "outside-hunter2"
 
@@ -126,3 +131,34 @@ async def test_the_file_tools_answer_in_a_workspace_of_thousands_of_files(tmp_pa
         one.text.encode()
         assert len(one.text) < 100_000
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"d{number}" for number in range(40))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\x0b", "\x1b", "\x85", "\u2028"], ids=ascii)
+async def test_a_file_name_with_a_line_end_is_one_line_of_a_search(tmp_path: Path, end: str) -> None:
+    (tmp_path / f"a.txt:1: x{end}secret.txt:7: needle").write_text("needle")
+    registry = ToolRegistry()
+    register_builtins(registry, tmp_path, BuiltinPolicy())
+    context = ToolContext(auth=AuthContext.local(), workspace=tmp_path)
+    calls = [
+        ToolCall(id="1", name="search_files", arguments='{"text": "needle"}'),
+        ToolCall(id="2", name="search_files", arguments='{"files": "*"}'),
+    ]
+    for result in await registry.execute_all(calls, context):
+        assert len(result.text.splitlines()) == 1
+        assert end not in result.text
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "pipe"])
+async def test_a_workspace_that_is_no_folder_is_an_error_of_its_argument_and_a_warning_of_the_configuration(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    path = tmp_path / "w"
+    {"missing": lambda: None, "file": path.touch, "pipe": lambda: os.mkfifo(path)}[kind]()
+    model = ScriptedProvider(choose=lambda _: [Say("fine"), Finish()], name="p")
+    with pytest.raises(NotConfigured, match="is not a folder"):
+        async with open_agent(["p/m"], providers={"p": model}, workspace=path):
+            raise AssertionError("it was opened")
+    config = parse_config(json.dumps({"agents": {"defaults": {"workspace": str(path)}}}))
+    async with open_agent(["p/m"], providers={"p": model}, config=config) as agent:
+        assert (await agent.ask("q")).text == "fine"
+    assert [record.message for record in caplog.records if str(path) in record.message]

@@ -114,6 +114,82 @@ async def test_a_refresh_token_that_is_refused_leads_to_a_new_login():
         assert len(made.visits) == 2
 
 
+async def test_a_token_that_another_client_has_refreshed_is_taken_from_the_store():
+    store = MemoryTokenStore()
+    async with world() as made, client_of(made, store=store) as one, client_of(made, store=store) as other:
+        # Behind the posts of the handshake.
+        await one.call_tool("t")
+        await other.call_tool("t")
+        made.valid = {}
+        await one.call_tool("t")
+        assert (await other.call_tool("t")).text == "fine"
+        grants = [request.form["grant_type"] for request in made.token_requests]
+        assert (grants, len(made.visits)) == (["authorization_code", "refresh_token"], 1)
+
+
+async def test_a_refresh_token_that_another_client_has_used_up_leads_to_the_stored_token():
+    store = MemoryTokenStore()
+    async with world() as made, client_of(made, store=store) as one, client_of(made, store=store) as other:
+        # Behind the posts of the handshake.
+        await one.call_tool("t")
+        await other.call_tool("t")
+        made.valid = {}
+        first, second = trio.Event(), trio.Event()
+
+        async def rotating(request):
+            if first.is_set():
+                second.set()
+                while made.valid.keys() != {(await store.load(f"{made.resource.url}/mcp")).token.access_token}:
+                    await trio.sleep(0.01)
+                return as_json(400, {"error": "invalid_grant"})
+            first.set()
+            await second.wait()
+            return await type(made).token(made, request)
+
+        made.issuer.routes["/token"] = rotating
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(one.call_tool, "t")
+                nursery.start_soon(other.call_tool, "t")
+        assert len(made.visits) == 1
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_a_token_endpoint_that_fails_for_a_while_costs_calls_and_no_login(status):
+    async with world() as made, client_of(made) as client:
+        made.valid = {}
+
+        async def down(_):
+            await trio.lowlevel.checkpoint()
+            return as_json(status, {})
+
+        made.issuer.routes["/token"] = down
+        with pytest.raises(AuthorizationFailed, match=f"HTTP status {status}") as caught:
+            await client.call_tool("t")
+        assert caught.value.retryable
+        made.issuer.routes["/token"] = made.token
+        assert (await client.call_tool("t")).text == "fine"
+        assert len(made.visits) == 1
+
+
+async def test_a_server_that_refuses_every_token_asks_a_person_a_few_times_only():
+    async with world() as made:
+        made.refreshes = False
+        async with client_of(made) as client:
+
+            async def never(request):
+                answer = await type(made).token(made, request)
+                made.valid = {}
+                return answer
+
+            made.issuer.routes["/token"] = never
+            made.valid = {}
+            for _ in range(20):
+                with pytest.raises(McpError):
+                    await client.call_tool("t")
+            assert len(made.visits) == 5
+
+
 async def test_a_token_is_renewed_before_it_ends():
     now = [1000.0]
     async with world() as made, client_of(made, now=lambda: now[0]) as client:

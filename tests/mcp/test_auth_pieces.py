@@ -22,9 +22,9 @@ from clawft_trio.mcp.auth.addresses import (
 )
 from clawft_trio.mcp.auth.challenge import bearer_challenge, parse_challenges
 from clawft_trio.mcp.auth.client_auth import authenticate, basic, client_assertion, method_of
-from clawft_trio.mcp.auth.oauth import code_of
 from clawft_trio.mcp.auth.pkce import challenge_of, new_verifier
 from clawft_trio.mcp.auth.records import ServerMetadata
+from clawft_trio.mcp.auth.redirect import code_of
 from clawft_trio.testing import cancel_everywhere
 
 ISSUER = "https://as.example.com"

@@ -6,10 +6,11 @@ import pytest
 import trio
 from mcp_wired import wired
 
-from clawft_trio.errors import ProtocolViolation
+from clawft_trio.errors import PeerError, ProtocolViolation
 from clawft_trio.mcp import McpOptions
 from clawft_trio.mcp.listing import MAX_ENTRIES, MAX_ENTRY
 from clawft_trio.observe import Recorder
+from clawft_trio.testing.mcp_server import Failure
 
 ECHO = {"name": "echo", "inputSchema": {"type": "object"}}
 
@@ -47,6 +48,46 @@ async def test_an_empty_cursor_is_followed():
     async with wired(answers=pages("tools/list", {"tools": [ECHO], "nextCursor": ""}, second)) as (client, server):
         assert await names(client) == ["echo", "more"]
         assert asked(server, "tools/list")[1]["params"] == {"cursor": ""}
+
+
+@pytest.mark.parametrize("second", [{}, {"tools": "none"}, {"tools": 7, "nextCursor": "c"}])
+async def test_a_further_page_that_is_invalid_ends_the_list_and_keeps_it(second):
+    recorder = Recorder()
+    options = McpOptions(supervision=None, observer=recorder)
+    first = {"tools": [ECHO], "nextCursor": "b"}
+    async with wired(answers=pages("tools/list", first, second), options=options) as (client, _):
+        assert await names(client) == ["echo"]
+    assert [one.what for one in recorder.events if hasattr(one, "what")] == ["tools/list: list cut"]
+
+
+async def test_a_cursor_that_the_server_refuses_ends_the_list_and_keeps_it():
+    async def answer(params):
+        await trio.lowlevel.checkpoint()
+        if "cursor" in params:
+            raise Failure(-32602, "Invalid cursor")
+        return {"tools": [ECHO], "nextCursor": "b"}
+
+    async with wired(answers={"tools/list": answer}) as (client, _):
+        assert await names(client) == ["echo"]
+
+
+async def test_a_server_that_fails_at_a_further_page_fails_the_list():
+    async def answer(params):
+        await trio.lowlevel.checkpoint()
+        if "cursor" in params:
+            raise Failure(-32603, "overloaded")
+        return {"tools": [ECHO], "nextCursor": "b"}
+
+    async with wired(answers={"tools/list": answer}) as (client, _):
+        with pytest.raises(PeerError, match="overloaded"):
+            await client.list_tools()
+
+
+@pytest.mark.parametrize("ttl", [10**400, -(10**400), -1, "5", True, None, [], 1e308])
+async def test_a_strange_lifetime_costs_no_list(ttl):
+    async with wired(answers=pages("tools/list", {"tools": [ECHO], "ttlMs": ttl})) as (client, _):
+        assert await names(client) == ["echo"]
+        assert await names(client) == ["echo"]
 
 
 @pytest.mark.parametrize("bad", [7, None, {}, {"name": 7}, {"name": "x", "inputSchema": []}, {"name": "x" * MAX_ENTRY}])

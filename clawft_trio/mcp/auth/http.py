@@ -30,6 +30,12 @@ REQUEST_TOTAL = 20.0
 _CLOCKS = Clocks(connect=10.0, write=10.0, first_byte=REQUEST_TOTAL)
 
 
+def _temporary(message: str) -> AuthorizationFailed:
+    error = AuthorizationFailed(message)
+    error.retryable = True
+    return error
+
+
 @attrs.frozen
 class Answer:
     """A response: its status and its body."""
@@ -138,11 +144,11 @@ class OAuthHttp:
                 async with endpoint.request(method, path, content=content, headers=headers) as response:
                     return Answer(response.status, await response.read(limit=MAX_DOCUMENT))
         except trio.TooSlowError:
-            raise AuthorizationFailed(f"the {what} did not come within {REQUEST_TOTAL:g} s") from None
+            raise _temporary(f"the {what} did not come within {REQUEST_TOTAL:g} s") from None
         except AddressRefused as exc:
             raise AuthorizationFailed(f"the {what} is at an address that is not reached from here: {exc}") from None
         except ProviderError as exc:
-            raise AuthorizationFailed(f"the {what} cannot be had: {exc.message}") from None
+            raise _temporary(f"the {what} cannot be had: {exc.message}") from None
 
     def check_visit(self, address: str, what: str) -> None:
         """Check a URL before a person's browser opens it: it must not have an IP address that the policy refuses.

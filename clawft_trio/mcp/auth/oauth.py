@@ -11,14 +11,14 @@ The rules, by revisions 2025-11-25 and 2026-07-28:
 
 from __future__ import annotations
 
-import hmac
 import re
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Literal
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import urlencode
 
 import attrs
 import trio
@@ -29,7 +29,8 @@ from clawft_trio.mcp.auth.challenge import Challenge, bearer_challenge
 from clawft_trio.mcp.auth.discovery import Discovered, discover_authorization
 from clawft_trio.mcp.auth.http import OAuthHttp
 from clawft_trio.mcp.auth.pkce import challenge_of, new_verifier
-from clawft_trio.mcp.auth.records import Credentials, OAuthClient, ServerMetadata, Token
+from clawft_trio.mcp.auth.records import Credentials, OAuthClient, Token
+from clawft_trio.mcp.auth.redirect import code_of
 from clawft_trio.mcp.auth.store import MemoryTokenStore, TokenStore
 from clawft_trio.mcp.auth.tokens import register, request_token
 from clawft_trio.mcp.auth.user_agent import Redirect, UserAgent
@@ -40,6 +41,10 @@ _MAX_SCOPES = 100
 
 _EXPIRES_SOON = 30.0
 """Seconds before the expiry at which a token is renewed, so that it does not expire during a request."""
+
+_MOST_LOGINS = 5
+_LOGIN_WINDOW = 600.0
+"""A person is asked at most `_MOST_LOGINS` times within this number of seconds: a hostile server refuses each token."""
 
 # RFC 6749, 3.3.
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}")
@@ -112,6 +117,9 @@ class OAuthSession:
         self._hold_clocks = hold_clocks
         self._loaded = False
         self._credentials: Credentials | None = None
+        #: what the store contained when it was last read or written here
+        self._stored: Credentials | None = None
+        self._logins: deque[float] = deque(maxlen=_MOST_LOGINS)
         self._found: Discovered | None = None
         self._lock = trio.Lock()
         self._renewals = 0
@@ -166,6 +174,8 @@ class OAuthSession:
             if self._renewals != seen and self._failure is not None:
                 # Another request waited for the same login, which has failed: the person is not asked again.
                 raise AuthorizationFailed(str(self._failure), code=self._failure.code, server=self._name)
+            if await self._adopt_stored():
+                return
             try:
                 await self._renew(status, bearer_challenge(header) or Challenge("bearer", {}))
             except AuthorizationFailed as exc:
@@ -210,7 +220,12 @@ class OAuthSession:
                 raise AuthorizationFailed(
                     "the server wants scopes that were asked for already", code="insufficient_scope"
                 )
-        elif kept is not None and kept.token is not None and await self._refresh(kept, kept.token, found):
+        # Another process may have used the refresh token meanwhile, which ends it at many servers.
+        elif (
+            kept is not None
+            and kept.token is not None
+            and (await self._refresh(kept, kept.token, found) or await self._adopt_stored())
+        ):
             return
         await self._log_in(found, scopes)
 
@@ -231,7 +246,7 @@ class OAuthSession:
     async def _refresh_early(self, token: Token) -> None:
         async with self._lock:
             kept = self._credentials
-            if kept is None or kept.token is not token or token.refresh_token is None:
+            if kept is None or kept.token is not token or token.refresh_token is None or await self._adopt_stored():
                 return
             try:
                 found = self._found or await discover_authorization(self._http, self._address, "", kept.issuer)
@@ -242,7 +257,11 @@ class OAuthSession:
                 return  # the token may still be valid; otherwise the server's response decides
 
     async def _refresh(self, kept: Credentials, token: Token, found: Discovered) -> bool:
-        """Use the refresh token; return whether there is a new token."""
+        """Use the refresh token; return whether there is a new token.
+
+        Raises:
+          AuthorizationFailed: the server failed, so that the refresh token may still be valid.
+        """
         if token.refresh_token is None:
             await trio.lowlevel.checkpoint()
             return False
@@ -250,7 +269,9 @@ class OAuthSession:
         form = {"grant_type": "refresh_token", "refresh_token": token.refresh_token, "resource": found.resource}
         try:
             new = await request_token(self._http, found.server, client, form, asked=token.scopes, now=self._oauth.now)
-        except AuthorizationFailed:
+        except AuthorizationFailed as exc:
+            if exc.retryable:
+                raise
             return False
         new = attrs.evolve(new, refresh_token=new.refresh_token or token.refresh_token)
         await self._keep(attrs.evolve(kept, token=new))
@@ -282,6 +303,7 @@ class OAuthSession:
         if found.has_metadata and "S256" not in (found.server.code_challenge_methods_supported or ()):
             # Without PKCE a stolen code is as good as a token; metadata without S256 may be a downgrade attack.
             raise AuthorizationFailed("the authorization server does not support PKCE with S256")
+        self._count_login()
         async with agent.listen() as redirect:
             client = await self._client(found, redirect.uri, scopes)
             verifier = new_verifier()
@@ -295,6 +317,12 @@ class OAuthSession:
             }
             token = await request_token(self._http, found.server, client, form, asked=scopes, now=self._oauth.now)
         return client, token
+
+    def _count_login(self) -> None:
+        now = trio.current_time()
+        if len(self._logins) == _MOST_LOGINS and self._logins[0] > now - _LOGIN_WINDOW:
+            raise AuthorizationFailed(f"the server required {_MOST_LOGINS} logins in a row, and refuses their tokens")
+        self._logins.append(now)
 
     async def _client(self, found: Discovered, redirect_uri: str, scopes: tuple[str, ...]) -> OAuthClient:
         await trio.lowlevel.checkpoint()
@@ -337,46 +365,29 @@ class OAuthSession:
     # --- the store -------------------------------------------------------------------------------------------------
 
     async def _load(self) -> Credentials | None:
-        kept = await self._oauth.store.load(self._resource)
+        kept = self._stored = await self._oauth.store.load(self._resource)
         client = self._oauth.client
         if kept is None or client is None:
             return kept
         # A token of another client is useless for this one.
         return attrs.evolve(kept, client=client) if kept.client.client_id == client.client_id else None
 
+    async def _adopt_stored(self) -> bool:
+        """Use credentials that another client has stored since the last read; return whether there are any."""
+        known = self._stored
+        found = await self._load()
+        if self._stored == known or found is None or found.token is None:
+            return False
+        self._credentials = found
+        return True
+
     async def _keep(self, credentials: Credentials) -> None:
         self._credentials = credentials
         # A configured secret is not stored a second time.
         client = OAuthClient(client_id=credentials.client.client_id) if self._oauth.client else credentials.client
-        await self._oauth.store.save(self._resource, attrs.evolve(credentials, client=client))
-
-
-def code_of(answer: str, redirect_uri: str, state: str, server: ServerMetadata) -> str:
-    """Return the authorization code in the redirect *answer*.
-
-    Raises:
-      AuthorizationFailed: it does not belong to our request, is of another server, or refuses.
-    """
-    url, expected = urlsplit(answer), urlsplit(redirect_uri)
-    if (url.scheme, url.netloc, url.path) != (expected.scheme, expected.netloc, expected.path):
-        raise AuthorizationFailed("the login returned to another address")
-    params = parse_qs(url.query, max_num_fields=50)
-    if any(len(values) != 1 for values in params.values()):
-        raise AuthorizationFailed("the redirect has a parameter twice")
-    given = {name: values[0] for name, values in params.items()}
-    if not hmac.compare_digest(given.get("state", "").encode(), state.encode()):
-        raise AuthorizationFailed("the redirect has another state: it answers no request of ours")
-    issuer = given.get("iss")
-    # RFC 9207, 2.4: compared as strings, even when the server did not announce it.
-    if issuer != server.issuer and (issuer is not None or server.authorization_response_iss_parameter_supported):
-        raise AuthorizationFailed("the redirect is of another issuer" if issuer else "the redirect names no issuer")
-    if "error" in given:
-        words = f"{given['error'][:60]} {given.get('error_description', '')[:200]}".strip()
-        text = words if words.isprintable() else ""
-        raise AuthorizationFailed(f"the login was refused: {text}", code=given["error"][:60])
-    if not given.get("code"):
-        raise AuthorizationFailed("the redirect has no code")
-    return given["code"]
+        stored = attrs.evolve(credentials, client=client)
+        await self._oauth.store.save(self._resource, stored)
+        self._stored = stored
 
 
 def _scope(scopes: tuple[str, ...]) -> dict[str, str]:

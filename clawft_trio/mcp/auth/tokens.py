@@ -13,6 +13,7 @@ from clawft_trio.mcp.auth.client_auth import authenticate
 from clawft_trio.mcp.auth.http import Answer, OAuthHttp
 from clawft_trio.mcp.auth.records import OAuthClient, ServerMetadata, Token
 from clawft_trio.observe.redaction import make_redactor
+from clawft_trio.retry_hints import RETRYABLE_STATUSES
 
 LONGEST_LIFE = 10 * 365 * 86_400.0
 """Longest lifetime of a token in seconds; a longer one is reduced to it."""
@@ -156,7 +157,9 @@ def refusal(answer: Answer, what: str, sent: Mapping[str, str] | None = None) ->
     code, description = redact(response.error)[:60], redact(response.error_description)[:200]
     text = " ".join(part for part in (code, description) if part)
     shown = text if text.isprintable() else ""
-    return AuthorizationFailed(f"{what}: HTTP status {answer.status} {shown}".rstrip(), code=code)
+    error = AuthorizationFailed(f"{what}: HTTP status {answer.status} {shown}".rstrip(), code=code)
+    error.retryable = answer.status in RETRYABLE_STATUSES
+    return error
 
 
 def _spellings(values: Iterable[str]) -> Iterator[str]:

@@ -7,6 +7,7 @@ regular expressions, allow `grep` or `rg` in `run_command`.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -88,10 +89,19 @@ def _results(tree: Tree, prefix: str, wanted: _Wanted, policy: FilePolicy) -> It
         path = prefix + below
         if not wanted.names(path):
             continue
+        shown = _ON_ONE_LINE.sub(_escaped, path)
         if not wanted.text:
-            yield path
+            yield shown
         else:
-            yield from _lines(path, name, parent, wanted, policy)
+            yield from _lines(shown, name, parent, wanted, policy)
+
+
+# A file name with a line end could pass for another result.
+_ON_ONE_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
 
 
 class Tree:
