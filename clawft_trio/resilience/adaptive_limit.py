@@ -79,7 +79,7 @@ class AdaptiveLimit(Policy):
     #: largest number of waiting calls
     queue: int = attrs.field(default=1000, validator=ge(0))
     #: largest wait in seconds; None: no limit
-    queue_for: float | None = attrs.field(default=60.0, validator=optional(gt(0)))
+    queue_for: float | None = attrs.field(default=60.0)
     #: largest wait in seconds if another target is available; None: the `hedge_after` of the failover, or 10
     elsewhere_after: float | None = attrs.field(default=None, validator=optional(ge(0)))
     #: estimates the cost of a request
@@ -91,6 +91,8 @@ class AdaptiveLimit(Policy):
     _own: Strategy = attrs.field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        if self.queue_for is not None and self.queue_for <= 0:
+            raise ValueError("queue_for must be positive, or None")
         object.__setattr__(self, "_own", self.bind(""))
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import attrs
 import trio
-from attrs.validators import ge, gt, optional
+from attrs.validators import ge
 
 from clawft_trio.chat import Call
 from clawft_trio.errors import BulkheadFull
@@ -31,7 +31,7 @@ class Bulkhead(Policy):
     #: largest number of waiting calls; more are refused with `BulkheadFull`
     queue: int = attrs.field(default=64, validator=ge(0))
     #: largest wait in seconds; None: no limit
-    queue_for: float | None = attrs.field(default=30.0, validator=optional(gt(0)))
+    queue_for: float | None = attrs.field(default=30.0)
     #: a function of the arguments of the call; each value has a separate bulkhead
     by: Callable[..., Hashable] | None = attrs.field(
         default=None, repr=False, validator=attrs.validators.optional(attrs.validators.is_callable())
@@ -39,6 +39,8 @@ class Bulkhead(Policy):
     _own: Strategy = attrs.field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        if self.queue_for is not None and self.queue_for <= 0:
+            raise ValueError("queue_for must be positive, or None")
         object.__setattr__(self, "_own", self.bind(""))
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
