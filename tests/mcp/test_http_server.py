@@ -720,6 +720,29 @@ async def test_a_request_has_the_permissions_of_its_own_token_and_not_of_the_one
         assert await offered(session) == ["add", "review"]
 
 
+async def test_changes_of_a_resource_are_reported_only_to_senders_who_may_read_it():
+    server = McpServer([add])
+
+    @server.resource("test://secret/{name}", required_level=1)
+    async def secret(name: str):
+        return name
+
+    less, more = ({"authorization": f"Bearer ana:tools{extra}"} for extra in ("+less", ""))
+    wanted = {"resourceSubscriptions": ["test://secret/a", "test://open"]}
+    async with served(server=server, bearer=BEARER) as driver:
+        session = await driver.initialize(headers=less)
+        refused = await session.call("resources/subscribe", {"uri": "test://secret/a"})
+        assert refused.json()["error"]["code"] == -32002
+        assert "result" in (await session.call("resources/subscribe", {"uri": "test://open"})).json()
+        session.headers |= more
+        assert "result" in (await session.call("resources/subscribe", {"uri": "test://secret/a"})).json()
+        for headers, seen in ((less, ["test://open"]), (more, ["test://open", "test://secret/a"])):
+            listen = driver.open_stateless("subscriptions/listen", {"notifications": wanted}, key="s", headers=headers)
+            async with listen as response:
+                acknowledged = (await response.event())["message"]["params"]["notifications"]
+                assert acknowledged["resourceSubscriptions"] == seen
+
+
 # --- over sockets ---------------------------------------------------------------------------------------------------
 
 

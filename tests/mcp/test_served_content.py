@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import asynccontextmanager
 from typing import Literal, TypedDict
 
@@ -112,6 +113,27 @@ async def test_data_that_does_not_fit_a_declared_schema_is_not_sent():
     async with served(McpServer([Tool("wrong", function=wrong, output_schema=schema)])) as driver:
         answer = (await driver.stateless("tools/call", {"name": "wrong", "arguments": {}})).json()
         assert answer["error"]["code"] == -32603
+
+
+@pytest.mark.parametrize(("rows", "in_a_thread"), [(10, False), (2000, True)])
+async def test_large_data_is_checked_in_a_thread(rows, in_a_thread):
+    threads = set()
+
+    class Schema(dict):
+        def get(self, *args):
+            threads.add(threading.get_ident())
+            return super().get(*args)
+
+    async def many(arguments, context):
+        threads.clear()
+        return {"rows": [{"id": number} for number in range(rows)]}
+
+    schema = Schema({"type": "object", "properties": {"rows": {"items": {"required": ["id"]}}}})
+    async with served(McpServer([Tool("many", function=many, output_schema=schema)])) as driver:
+        answer = (await driver.stateless("tools/call", {"name": "many", "arguments": {}})).json()["result"]
+    assert len(answer["structuredContent"]["rows"]) == rows
+    assert (threading.get_ident() not in threads) == in_a_thread
+    assert threads
 
 
 def library():

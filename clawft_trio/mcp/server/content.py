@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
+import trio
+from msgspec import Raw
 
 from clawft_trio.chat import File, Image
-from clawft_trio.codec import encode_json
-from clawft_trio.errors import PeerError
+from clawft_trio.codec import decode_json, encode_json
+from clawft_trio.errors import PeerError, Problem
 from clawft_trio.mcp.jsonrpc import INTERNAL_ERROR
 from clawft_trio.mcp.types import (
     AudioContent,
@@ -27,13 +30,22 @@ from clawft_trio.tools.json_schema import SchemaCheck
 from clawft_trio.tools.result import ToolResult
 from clawft_trio.tools.tool import Tool
 
+_CHECKED_AT_ONCE = 8 * 1024
+"""Bytes of structured data that are checked on the event loop; more are checked in a thread."""
+
 _BLOCKS = (TextContent, ImageContent, AudioContent, ResourceLink, EmbeddedResource)
 
 
-def tool_result(tool: Tool | None, answer: ToolResult) -> dict[str, Any]:
+async def tool_result(tool: Tool | None, answer: ToolResult) -> dict[str, Any]:
     """Return the result of `tools/call`: content blocks of the tool unchanged, all other data as text, and in addition
     the structured data when the tool has an output schema.
+
+    Raises:
+      PeerError: the data does not fit the output schema.
+
+    Cancellation: a check of large data, in a thread, is finished first.
     """
+    await trio.lowlevel.checkpoint()
     value = answer.data
     if isinstance(value, CallToolResult):
         result: dict[str, Any] = msgspec.to_builtins(value)
@@ -45,7 +57,7 @@ def tool_result(tool: Tool | None, answer: ToolResult) -> dict[str, Any]:
         blocks = [*text, *map(_media_block, answer.parts)]
     result = {"content": blocks, "isError": answer.outcome != "ok"}
     if tool is not None and tool.output_schema is not None and answer.outcome == "ok":
-        result["structuredContent"] = _structured(tool, value)
+        result["structuredContent"] = await _structured(tool, value)
     return result
 
 
@@ -74,17 +86,22 @@ def _text(value: object) -> TextContent:
     return TextContent(text=value if isinstance(value, str) else encode_json(value).decode())
 
 
-def _structured(tool: Tool, value: object) -> Any:
-    data = msgspec.to_builtins(value, enc_hook=str)
+async def _structured(tool: Tool, value: object) -> Raw:
+    data = encode_json(value)
     if tool.wrapped is None:
         # The schema was given explicitly, not read from the function's hints, so the value was not checked yet.
-        problems = SchemaCheck(tool.output_schema or {}, noun="field").problems(data)
+        find = partial(_problems, tool, data)
+        problems = find() if len(data) <= _CHECKED_AT_ONCE else await trio.to_thread.run_sync(find)
         if problems:
             what = "; ".join(map(str, problems))
             raise PeerError(
                 f"the tool {tool.name!r} returned what its schema does not allow: {what}", code=INTERNAL_ERROR
             )
-    return data
+    return Raw(data)
+
+
+def _problems(tool: Tool, data: bytes) -> list[Problem]:
+    return SchemaCheck(tool.output_schema or {}, noun="field").problems(decode_json(data))
 
 
 def prompt_messages(value: object) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import trio
@@ -183,7 +184,7 @@ class McpApp:
         try:
             peer = self._checked_peer(request, message, auth)
             if message.method == "subscriptions/listen":
-                subscription = Subscription(key, message.params, max_uris=self._options.max_subscriptions)
+                subscription = self._subscription(key, message, auth)
                 await self._listen(request, subscription, key)
                 return
         except PeerError as exc:
@@ -222,6 +223,11 @@ class McpApp:
         if known is None or known[0] is not tool:
             known = self._paths[tool.name] = (tool, _paths_of(tool))
         return known[1]
+
+    def _subscription(self, key: Id, message: Envelope, auth: AuthContext) -> Subscription:
+        uris, level = self._options.max_subscriptions, auth.permissions.level
+        is_hidden = partial(self._server.is_hidden, level=level)
+        return Subscription(key, message.params, max_uris=uris, is_hidden=is_hidden)
 
     async def _listen(self, request: HttpRequest, subscription: Subscription, key: Id) -> None:
         stream = self._stream()

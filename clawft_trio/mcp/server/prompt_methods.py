@@ -30,7 +30,7 @@ class PromptMethods:
         self._options = options
 
     def methods(self) -> Methods:
-        """The methods of this family, by their names."""
+        """Return the functions that answer these methods."""
         return {"prompts/list": self._list, "prompts/get": self._get, "completion/complete": self._complete}
 
     async def _list(self, request: ServerRequest) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A request of a client, and what the methods of all families share: contexts, input rounds, pages."""
+"""A request of a client, and functions that all methods use: tool contexts, rounds of input, pages of lists."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from clawft_trio.tools.tool import ToolContext
 T = TypeVar("T")
 
 MISSING_CAPABILITY = -32021
-"""The client would have to declare a capability; `data.requiredCapabilities` holds it."""
+"""Error code: the client lacks a capability, which `data.requiredCapabilities` names."""
 
 
 @attrs.frozen(kw_only=True)
@@ -43,28 +43,28 @@ class ServerRequest:
 
 
 Methods = Mapping[str, Callable[[ServerRequest], Awaitable[dict[str, Any]]]]
-"""Methods of the protocol by name, and what answers each."""
+"""Functions that answer requests, by the method of the protocol."""
 
 
 def tasks_of(peer: Peer) -> TaskTable | None:
-    """The tasks of *peer*; None where its revision has none, or they are not offered."""
+    """Return the tasks of *peer*; None if its revision has no tasks, or the server does not offer them."""
     return peer.tasks if peer.version == LATEST_HANDSHAKE else None
 
 
 def tool_context(
     options: ServeOptions, request: ServerRequest, name: str, asked: InputParams, arguments: bytes
 ) -> ToolContext:
-    """Context of what a tool, resource or prompt runs for *request*.
+    """Return the context in which a tool, resource or prompt runs for *request*.
 
     Args:
-      options: of the server.
+      options: options of the server.
       request: the request.
-      name: of the tool or prompt, or the URI of the resource.
-      asked: the parameters of the request.
-      arguments: of the tool or prompt, as JSON.
+      name: name of the tool or prompt, or URI of the resource.
+      asked: the decoded parameters of the request.
+      arguments: arguments of the tool or prompt, as JSON.
 
     Raises:
-      PeerError: the request state is not one that this server made for the same request.
+      PeerError: `requestState` was not made by this server for the same request.
     """
     peer = request.peer
     rounds = _rounds(options, request, name, asked, arguments) if peer.stateless else None
@@ -94,12 +94,12 @@ def _rounds(options: ServeOptions, request: ServerRequest, name: str, asked: Inp
 
 
 async def with_input(running: Awaitable[T]) -> T | InputRequired:
-    """What *running* returns; or what it asks the client first.
+    """Await *running*; return its result, or the input that the client has to provide before it can continue.
 
     Raises:
-      PeerError: it asks what the client cannot answer.
+      PeerError: the client lacks the capability to provide that input.
 
-    Cancellation: that of *running*.
+    Cancellation: as for *running*.
     """
     try:
         return await running
@@ -114,10 +114,10 @@ async def with_input(running: Awaitable[T]) -> T | InputRequired:
 
 
 def page(options: ServeOptions, key: str, entries: list[tuple[str, Any]], request: ServerRequest) -> dict[str, Any]:
-    """The page of *entries* that *request* asks for, as the member *key* of a result.
+    """Return a result whose member *key* is the page of *entries* that *request* asks for.
 
     Raises:
-      PeerError: the cursor is not one of this server.
+      PeerError: the cursor is not from this server.
     """
     asked = decode_params(request.params, ListParams)
     shown, cursor = page_of(entries, asked.cursor, options.page_size)
@@ -126,18 +126,18 @@ def page(options: ServeOptions, key: str, entries: list[tuple[str, Any]], reques
 
 
 def caching(options: ServeOptions) -> JsonObject:
-    """How long a client of 2026-07-28 may cache a result."""
-    # Private: what is shown depends on who asks.
+    """Return the members of a result that limit its caching by clients of 2026-07-28."""
+    # Private, because the result depends on the permissions of the sender.
     return {"ttlMs": int(options.cache * 1000), "cacheScope": "private"}
 
 
 def lacks(error: ClientLacksCapability) -> PeerError:
-    """The error for a client that does not declare what is asked of it."""
+    """Return the error response for a client without a required capability."""
     return PeerError(str(error), code=MISSING_CAPABILITY, data={"requiredCapabilities": error.capabilities})
 
 
 def _canonical(arguments: bytes) -> bytes:
-    # The client may write the same arguments in another order when it repeats the call.
+    # A client that repeats the call may write the members of the arguments in another order.
     try:
         return msgspec.json.encode(msgspec.json.decode(arguments or b"{}"), order="sorted")
     except (ValueError, RecursionError):

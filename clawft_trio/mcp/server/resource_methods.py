@@ -1,4 +1,4 @@
-"""The methods of resources: listed, read, subscribed to."""
+"""The methods of resources: `resources/list`, `resources/read`, subscriptions and templates."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from clawft_trio.mcp.server.server import McpServer
 from clawft_trio.mcp.server.wire import UriParams, decode_params
 
 RESOURCE_NOT_FOUND = -32002
-"""Up to 2025-11-25; later revisions use `INVALID_PARAMS`."""
+"""Error code of an unknown resource until 2025-11-25; 2026-07-28 uses `INVALID_PARAMS`."""
 
 
 class ResourceMethods:
-    """Answers the methods of resources. Subscriptions are made until 2025-11-25 only."""
+    """Answers the methods of resources. Only revisions until 2025-11-25 have the methods for subscriptions."""
 
     def __init__(self, server: McpServer, options: ServeOptions) -> None:
         self._server = server
         self._options = options
 
     def methods(self) -> Methods:
-        """The methods of this family, by their names."""
+        """Return the functions that answer these methods."""
         return {
             "resources/list": self._list,
             "resources/templates/list": self._list_templates,
@@ -34,7 +34,7 @@ class ResourceMethods:
         }
 
     def subscription_methods(self) -> Methods:
-        """The methods that 2026-07-28 does not have."""
+        """Return the functions that answer the methods that 2026-07-28 does not have."""
         return {"resources/subscribe": self._subscribe, "resources/unsubscribe": self._unsubscribe}
 
     async def _list(self, request: ServerRequest) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class ResourceMethods:
     async def _read(self, request: ServerRequest) -> dict[str, Any]:
         asked = decode_params(request.params, UriParams)
         context = tool_context(self._options, request, asked.uri, asked, b"")
-        # What has no variables comes first: a template may fit its address, too.
+        # Resources without variables come first, because a template may match their URIs, too.
         for resource in sorted(allowed_resources(self._server, request), key=lambda one: one.is_template):
             variables = resource.match(asked.uri)
             if variables is not None:
@@ -62,13 +62,12 @@ class ResourceMethods:
                     return dict(found.result)
                 contents = resource_contents(found, asked.uri, resource.mime_type)
                 return {"contents": contents, **(caching(self._options) if request.peer.stateless else {})}
-        missing = unknown_resource(asked.uri)
-        raise PeerError(
-            str(missing), code=INVALID_PARAMS if request.peer.stateless else RESOURCE_NOT_FOUND, data=missing.data
-        )
+        raise _not_found(asked.uri, request)
 
     async def _subscribe(self, request: ServerRequest) -> dict[str, Any]:
         uri = decode_params(request.params, UriParams).uri
+        if self._server.is_hidden(uri, request.auth.permissions.level):
+            raise _not_found(uri, request)
         if len(request.peer.subscriptions) >= self._options.max_subscriptions:
             raise PeerError(f"more than {self._options.max_subscriptions} subscriptions", code=INVALID_PARAMS)
         request.peer.subscriptions.add(uri)
@@ -79,7 +78,13 @@ class ResourceMethods:
         return {}
 
 
+def _not_found(uri: str, request: ServerRequest) -> PeerError:
+    missing = unknown_resource(uri)
+    code = INVALID_PARAMS if request.peer.stateless else RESOURCE_NOT_FOUND
+    return PeerError(str(missing), code=code, data=missing.data)
+
+
 def allowed_resources(server: McpServer, request: ServerRequest) -> list[ServedResource]:
-    """The resources that the client of *request* may read."""
+    """Return the resources that the sender of *request* may read."""
     level = request.auth.permissions.level
     return [one for one in server.resources if one.required_level <= level]

@@ -123,6 +123,11 @@ class McpServer:
         """The resources and templates, sorted by URI."""
         return [self._resources[uri] for uri in sorted(self._resources)]
 
+    def is_hidden(self, uri: str, level: int) -> bool:
+        """Return whether *uri* is a resource that senders of *level* may not read."""
+        fitting = [one for one in self._resources.values() if one.match(uri) is not None]
+        return bool(fitting) and all(one.required_level > level for one in fitting)
+
     @property
     def folders(self) -> Sequence[FolderResources]:
         """The folders with offered files."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import UNSET, Raw
@@ -73,11 +74,17 @@ def stateless_peer(meta: RequestMeta, auth: AuthContext) -> Peer:
 class Subscription:
     """One `subscriptions/listen` request: its filter, and its messages.
 
+    Args:
+      request_id: id of the request.
+      params: its parameters.
+      max_uris: largest number of resources in it.
+      is_hidden: returns whether its sender may not read a resource, whose changes are then not reported.
+
     Raises:
       PeerError: the parameters do not fit, or it requests too many resources.
     """
 
-    def __init__(self, request_id: int | str, params: Raw, *, max_uris: int) -> None:
+    def __init__(self, request_id: int | str, params: Raw, *, max_uris: int, is_hidden: Callable[[str], bool]) -> None:
         asked = decode_params(params, ListenParams).notifications
         if len(asked.resource_subscriptions) > max_uris:
             raise PeerError(f"more than {max_uris} resources in one subscription", code=INVALID_PARAMS)
@@ -88,7 +95,8 @@ class Subscription:
         }
         kinds = frozenset(kind for kind, one in wanted.items() if one)
         self._meta = {SUBSCRIPTION_ID: request_id}
-        self.filter: Filter = Filter(kinds, frozenset(asked.resource_subscriptions))
+        uris = frozenset(uri for uri in asked.resource_subscriptions if not is_hidden(uri))
+        self.filter: Filter = Filter(kinds, uris)
 
     @property
     def acknowledgment(self) -> JsonObject:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, nullcontext, suppress
+from functools import partial
 from typing import Any, TypeAlias, TypeGuard
 
 import msgspec
@@ -185,8 +186,10 @@ class _Connection:
     async def _listen(self, incoming: IncomingRequest) -> JsonObject:
         if len(self._subscriptions) >= MAX_LISTENS:
             raise PeerError(f"more than {MAX_LISTENS} subscriptions at once", code=INVALID_REQUEST)
-        uris = self._options.max_subscriptions
-        listener = _Listener(Subscription(incoming.id, incoming.params, max_uris=uris), self._mux)
+        uris, level = self._options.max_subscriptions, self._options.auth.permissions.level
+        is_hidden = partial(self._answerer.server.is_hidden, level=level)
+        subscription = Subscription(incoming.id, incoming.params, max_uris=uris, is_hidden=is_hidden)
+        listener = _Listener(subscription, self._mux)
         self._subscriptions.add(listener)
         try:
             await listener.run()

@@ -17,7 +17,7 @@ class TaskMethods:
         self._options = options
 
     def methods(self) -> Methods:
-        """The methods of this family, by their names."""
+        """Return the functions that answer these methods."""
         return {
             "tasks/get": self._get,
             "tasks/list": self._list,

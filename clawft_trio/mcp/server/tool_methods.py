@@ -30,7 +30,7 @@ class ToolMethods:
         self._options = options
 
     def methods(self) -> Methods:
-        """The methods of this family, by their names."""
+        """Return the functions that answer these methods."""
         return {"tools/list": self._list, "tools/call": self._call}
 
     def _allowed(self, auth: AuthContext) -> list[Tool]:
@@ -85,7 +85,7 @@ class ToolMethods:
             raise _unknown_tool(asked.name)
         if isinstance(answer.error, ClientLacksCapability) and request.peer.stateless:
             raise lacks(answer.error)
-        return tool_result(registry.get(asked.name), answer)
+        return await tool_result(registry.get(asked.name), answer)
 
 
 def _unknown_tool(name: str) -> PeerError:
