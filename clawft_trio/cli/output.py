@@ -44,8 +44,8 @@ _UNSAFE_IN_JSON = re.compile(
     f"[{''.join(re.escape(chr(code)) for code in _PICTURES if code >= 0x7F and code not in _SURROGATES)}]"
 )
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", *"＝＋－＠")  # noqa: RUF001 - some read wide forms as these
-"""First characters of a cell that a spreadsheet evaluates."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", *"\uff1d\uff0b\uff0d\uff20")
+"""First characters of a cell that a spreadsheet evaluates; the last four are the wide forms of the signs."""
 
 
 def sanitize(text: str) -> str:
