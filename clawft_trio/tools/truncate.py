@@ -166,8 +166,6 @@ def _whole(value: object, room: int) -> bytes | None:
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, float) and not math.isfinite(value):
-        return _name_of_number(value)
     if isinstance(value, str | int | float | list | tuple | dict) or value is None:
         return value
     try:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import pytest
 
+from clawft_trio.tools import truncate
 from clawft_trio.tools.truncate import MOST_ITEMS, answer_text, collected
 
 
@@ -261,3 +262,18 @@ def test_text_that_only_begins_like_json_is_cut_as_text() -> None:
     shown = answer_text("[not json " + "x" * 3000, limit=500)
     assert shown.startswith("[not json xxx")
     assert shown.endswith("characters left out]")
+
+
+@pytest.mark.parametrize(("longer", "as_json"), [(0, True), (1, False)])
+def test_json_text_longer_than_the_limit_of_parsing_is_cut_as_text(
+    longer: int, as_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = json.dumps(["x" * 3000])
+    monkeypatch.setattr(truncate, "_MOST_PARSED", len(text) - longer)
+    shown = answer_text(text, limit=500)
+    assert shown.endswith(' characters left out]"]' if as_json else " characters left out]")
+    assert (shown[:3], shown.count("\n")) == ('["x', 0 if as_json else 1)
+
+
+def test_the_limits_are_the_documented_ones() -> None:
+    assert (truncate.RESULT_LIMIT, truncate.MOST_ITEMS, truncate._MOST_PARSED) == (65_536, 65_536, 16 << 20)
