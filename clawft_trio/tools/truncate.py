@@ -173,7 +173,7 @@ def _plain(value: object) -> object:
     except _UNENCODABLE:
         pass
     try:
-        return msgspec.to_builtins(value, str_keys=True, enc_hook=_data_or_text)
+        return msgspec.to_builtins(value, enc_hook=_data_or_text)
     except _UNENCODABLE:
         return _text_of(value)
 

@@ -113,7 +113,13 @@ def test_the_summary_of_a_turn_is_one_line(given: Reply[None], line: str) -> Non
 
 @pytest.mark.parametrize(
     ("number", "plural", "text"),
-    [(0, "", "0 entrys"), (1, "", "1 entry"), (2, "", "2 entrys"), (1, "entries", "1 entry"), (2, "entries", "2 entries")],
+    [
+        (0, "", "0 entrys"),
+        (1, "", "1 entry"),
+        (2, "", "2 entrys"),
+        (1, "entries", "1 entry"),
+        (2, "entries", "2 entries"),
+    ],
 )
 def test_a_number_has_its_noun_in_singular_or_plural(number: int, plural: str, text: str) -> None:
     assert counted(number, "entry", plural) == text

@@ -126,7 +126,7 @@ async def test_an_entry_and_a_file_may_be_exactly_as_large_as_their_limits(tmp_p
     path.write_text("y" * (largest - 6) + "\n")
     with pytest.raises(InvalidData, match=f"full: {largest} bytes"):
         await notes.append("four")
-    await notes.append("not"), await notes.read()
+    await notes.append("not")
     assert path.stat().st_size == largest
     assert (await notes.read()).paragraphs == ("y" * (largest - 6) + "\nnot",)
     path.write_text("y" * (largest + 1))
@@ -158,7 +158,13 @@ async def test_a_search_finds_the_ten_newest(tmp_path):
 
 @pytest.mark.parametrize(
     ("entry", "kept"),
-    [("a\x00\x08\x0e\x1f\x7fb", "ab"), ("a\tb", "a\tb"), ("a\x20b", "a b"), ("a\ud800b", "a?b"), ("a \r\n\r\nb", "a\nb")],
+    [
+        ("a\x00\x08\x0e\x1f\x7fb", "ab"),
+        ("a\tb", "a\tb"),
+        ("a\x20b", "a b"),
+        ("a\ud800b", "a?b"),
+        ("a \r\n\r\nb", "a\nb"),
+    ],
 )
 async def test_characters_that_are_no_text_are_left_out_of_an_entry(tmp_path, entry, kept):
     assert await memory(tmp_path).append(entry) == kept

@@ -173,9 +173,7 @@ def test_the_only_attempt_of_a_call_without_marks_is_drawn_in_the_row_of_the_cal
 def test_other_attempts_have_rows_below_that_of_their_call(call: Span) -> None:
     first, *others = rows_of(tree(call))
     assert (first.depth, first.segments, first.first_content) == (0, (), None)
-    assert [(one.depth, one.first_content) for one in others] == [
-        (1, child.start + 0.25) for child in call.children
-    ]
+    assert [(one.depth, one.first_content) for one in others] == [(1, child.start + 0.25) for child in call.children]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +201,9 @@ def test_an_attempt_without_content_has_no_first_content() -> None:
 def test_the_summary_counts_what_ran_and_what_it_cost() -> None:
     paid = {"input_tokens": 12_345, "output_tokens": 67, "cost": 0.5, "charged": 0.75}
     roots = [
-        span("turn", "t", children=[span("call", "a/m", attributes=paid), span("call", "b/m", attributes={"cost": 0.5})]),
+        span(
+            "turn", "t", children=[span("call", "a/m", attributes=paid), span("call", "b/m", attributes={"cost": 0.5})]
+        ),
         span("turn", "u", status="failed"),
         span("tool", "x", status="cancelled"),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import dataclasses
 import json
 from collections import OrderedDict, UserDict, UserList, deque
 from datetime import date
@@ -277,3 +278,15 @@ def test_json_text_longer_than_the_limit_of_parsing_is_cut_as_text(
 
 def test_the_limits_are_the_documented_ones() -> None:
     assert (truncate.RESULT_LIMIT, truncate.MOST_ITEMS, truncate._MOST_PARSED) == (65_536, 65_536, 16 << 20)
+
+
+@dataclasses.dataclass
+class Record:
+    fields: dict[object, object]
+
+
+@pytest.mark.parametrize(
+    ("key", "name"), [(1, "1"), (None, "None"), ((1, 2), "(1, 2)"), (date(2026, 1, 2), "2026-01-02")]
+)
+def test_a_record_whose_keys_are_no_text_and_whose_member_is_no_data_is_still_an_object(key: object, name: str) -> None:
+    assert json.loads(answer_text(Record({key: Broken(), "b": 1}))) == {"fields": {name: "broken", "b": 1}}
