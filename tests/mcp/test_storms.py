@@ -237,4 +237,7 @@ def test_a_stream_that_was_open_for_a_while_is_opened_again_after_the_servers_ow
     waits = [reconnects.wait_after(0.0, retry=0.5) for _ in range(8)]
     assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
     assert reconnects.wait_after(5.0, retry=0.5) == 0.5
-    assert reconnects.wait_after(0.0, retry=math.pi) == math.pi
+    assert [reconnects.wait_after(0.0, retry=0.5) for _ in range(2)] == [1, 2]
+    reconnects.reset()
+    assert reconnects.wait_after(0.0, retry=0.5) == 1
+    assert reconnects.wait_after(0.0, retry=math.pi) == 2 * math.pi

@@ -413,8 +413,12 @@ class HttpTransport:
             answered.set()
             if means_no_stream(status):
                 return
-            reconnects = busy if stream.messages > received else quiet
-            await trio.sleep(reconnects.wait_after(trio.current_time() - began, retry=stream.retry))
+            lived = trio.current_time() - began
+            if stream.messages > received:
+                quiet.reset()
+                await trio.sleep(busy.wait_after(lived, retry=stream.retry))
+            else:
+                await trio.sleep(quiet.wait_after(lived, retry=stream.retry))
 
     async def _end_session(self, http: HttpEndpoint) -> None:
         if not self._session.id or isinstance(self._lost, SessionLost):
