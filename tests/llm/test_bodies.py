@@ -295,7 +295,7 @@ async def test_a_body_that_stays_open_after_the_last_event_is_waited_for_briefly
 
 @DIALECTS
 async def test_a_body_that_ends_soon_after_the_last_event_leaves_its_connection(dialect):
-    _, idle = await answered_in(wait_after(spoken(dialect, SCRIPT), 0.005), dialect, Clocks())
+    _, idle = await answered_in(wait_after(spoken(dialect, SCRIPT), 0.0), dialect, Clocks())
     assert idle == 1
 
 

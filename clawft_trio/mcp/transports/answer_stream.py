@@ -50,10 +50,14 @@ class Reconnects:
         self._longest = longest
         self._short = 0
 
+    def reset(self) -> None:
+        """Begin with the first wait again."""
+        self._short = 0
+
     def wait_after(self, lived: float, *, retry: float) -> float:
         """Return the seconds to wait after a stream of *lived* seconds, at least *retry*, the server's own wait."""
         if lived >= _STEADY:
-            self._short = 0
+            self.reset()
             return retry
         self._short += 1
         return max(retry, backoff(self._short, first=max(retry, self._shortest), longest=self._longest))
