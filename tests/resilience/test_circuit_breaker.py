@@ -72,10 +72,11 @@ async def test_a_good_probe_closes_it_with_a_clean_window(autojump_clock: trio.t
 async def test_a_bad_probe_opens_it_for_twice_as_long_up_to_the_longest(autojump_clock: trio.testing.MockClock) -> None:
     b = breaker()
     await trip(b)
-    for expected in (20.0, 30.0, 30.0):
+    assert b.statistics().opened == 1
+    for opened, expected in enumerate((20.0, 30.0, 30.0), 2):
         await trio.sleep_until(trio.current_time() + (b.statistics().retry_after or 0.0))
         await trip(b, 1)
-        assert b.statistics().retry_after == expected
+        assert (b.statistics().retry_after, b.statistics().opened) == (expected, opened)
 
 
 async def test_one_probe_at_a_time(autojump_clock: trio.testing.MockClock) -> None:
