@@ -72,7 +72,8 @@ async def test_threads_are_bounded_per_turn_per_sender_and_in_all(keys: list[dic
 
 
 @pytest.mark.parametrize(
-    ("limit", "per_sender", "per_turn"), [(32, 16, 8), (100, 50, 25), (9, 4, 4), (8, 4, 4), (4, 4, 4), (2, 2, 2), (1, 1, 1)]
+    ("limit", "per_sender", "per_turn"),
+    [(32, 16, 8), (100, 50, 25), (9, 4, 4), (8, 4, 4), (4, 4, 4), (2, 2, 2), (1, 1, 1)],
 )
 def test_a_sender_has_half_of_the_threads_and_a_turn_a_quarter_and_both_at_least_four(
     limit: int, per_sender: int, per_turn: int
