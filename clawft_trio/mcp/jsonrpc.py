@@ -80,7 +80,7 @@ class Malformed:
     has_method: bool = False
     #: whether it is not JSON in UTF-8, rather than JSON of another shape
     syntax: bool = False
-    #: beginning of the line, for a log
+    #: beginning of the line, at most 4 kB; secrets in it are not masked
     sample: str = ""
     #: the message with U+FFFD for each half of a surrogate pair, where only those are wrong: a list is read from it
     repaired: Envelope | None = None
@@ -304,7 +304,7 @@ def _malformed(reason: str, head: bytes, tail: bytes, *, syntax: bool = False) -
         id=_as_id(id_text),
         has_method=b'"method"' in members,
         syntax=syntax,
-        sample=head[:200].decode("utf-8", "replace"),
+        sample=head[:_HEAD].decode("utf-8", "replace"),
     )
 
 
