@@ -21,6 +21,9 @@ MAX_READ = 32 * 1024 * 1024
 # Seconds. Closing a connection waits for nothing; this bounds unexpected waits.
 _GRACE = 1.0
 
+# Values of Content-Encoding that mean no compression. All but `identity` are mistakes of servers, such as a charset.
+_NO_COMPRESSION = frozenset({"", "identity", "none", "utf-8", "utf8", "binary", "8bit", "aws-chunked"})
+
 # Bytes requested from the network in one read.
 _READ = 64 * 1024
 
@@ -73,8 +76,9 @@ class HttpResponse:
           TransportFailed: the connection broke, or ended before the body did.
           InvalidResponse: the body does not match its content-encoding, or the encoding is not supported.
         """
-        encoding = self.headers.get("content-encoding", "identity").strip().lower()
-        if encoding in {"", "identity"}:
+        named = self.headers.get("content-encoding", "").lower().split(",")
+        encoding = ",".join(one for name in named if (one := name.strip()) not in _NO_COMPRESSION)
+        if not encoding:
             return self._chunks
         if encoding in {"gzip", "x-gzip", "deflate"}:
             return _Inflated(self._chunks)
