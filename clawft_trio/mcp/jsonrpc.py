@@ -244,6 +244,7 @@ _LONGEST_REPAIR = 1024 * 1024
 """Bytes of the largest message in which lone surrogates are replaced: about 10 ms."""
 
 _MOST_REPAIRS = 1000
+"""Largest number of lone surrogates that are replaced in one message."""
 
 
 def _without_lone_surrogates(text: bytes) -> bytes | None:
@@ -259,7 +260,8 @@ def _without_lone_surrogates(text: bytes) -> bytes | None:
         pieces.append(found.group())
         if found.end() == len(text):
             break
-        if len(pieces) > _MOST_REPAIRS or not _LONE.match(text, found.end()):
+        # Each repair adds two pieces.
+        if len(pieces) // 2 >= _MOST_REPAIRS or not _LONE.match(text, found.end()):
             return None
         pieces.append(rb"\ufffd")
         position = found.end() + 6

@@ -212,3 +212,21 @@ def test_the_codes_are_those_of_the_specification() -> None:
     )
     assert codes == (-32700, -32600, -32601, -32602, -32603)
     assert jsonrpc.MAX_MESSAGE == 64 * 1024 * 1024
+
+
+@pytest.mark.parametrize(("halves", "repaired"), [(1, True), (1000, True), (1001, False)])
+def test_a_thousand_halves_of_surrogate_pairs_are_replaced_in_one_message(halves: int, repaired: bool) -> None:
+    [message] = parse(b'{"id":1,"result":"' + b"\\ud83d" * halves + b'"}')
+    assert isinstance(message, Malformed)
+    assert (message.repaired is not None) is repaired
+    if message.repaired is not None:
+        assert msgspec.json.decode(bytes(message.repaired.result)) == "\ufffd" * halves
+
+
+@pytest.mark.parametrize(("longer", "repaired"), [(0, True), (1, False)])
+def test_a_message_of_a_megabyte_is_repaired_and_a_longer_one_is_not(longer: int, repaired: bool) -> None:
+    empty = b'{"id":1,"result":"\\ud83d"}'
+    line = empty.replace(b'3d"}', b"3d" + b"x" * ((1 << 20) - len(empty) + longer) + b'"}')
+    [message] = parse(line)
+    assert isinstance(message, Malformed)
+    assert (message.repaired is not None) is repaired

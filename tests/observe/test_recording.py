@@ -151,6 +151,22 @@ def test_a_line_is_never_longer_than_what_is_read() -> None:
     assert (len(cut.what), cut.what[-1]) == (8193, "…")
 
 
+@pytest.mark.parametrize(("longer", "whole"), [(0, True), (1, False)])
+def test_a_line_may_have_exactly_a_megabyte_when_it_is_written_and_read(longer: int, whole: bool) -> None:
+    assert LONGEST_LINE == 1 << 20
+    note = Noted(at=1.0, component="r", what="w", details={str(n): "x" * 8000 for n in range(130)} | {"last": ""})
+    missing = LONGEST_LINE - len(recorded_line(note)) + longer
+    line = recorded_line(attrs.evolve(note, details={**note.details, "last": "x" * missing}))
+    assert (len(line) == LONGEST_LINE, b"too large" in line) == (whole, not whole)
+    short = recorded_line(attrs.evolve(note, details={})).rstrip(b"\n")
+    padded = short + b" " * (LONGEST_LINE - len(short) - 1 + longer) + b"\n"
+    if whole:
+        assert len(read_recording([HEADER, padded]).events) == 1
+    else:
+        with pytest.raises(InvalidData, match="line 2: longer than"):
+            read_recording([HEADER, padded])
+
+
 def test_halves_of_characters_do_not_cost_the_event() -> None:
     note = Noted(at=1.0, component="r\ud800", what="w", details={"\udcff": "\udcff", "error": ValueError("\udcff")})
     back = read_recording([HEADER, recorded_line(note)]).events[0]
