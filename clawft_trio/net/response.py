@@ -240,7 +240,11 @@ class _Inflated:
     async def __anext__(self) -> bytes:
         piece = b""
         while not piece and not self._zlib.eof:
-            piece = self._inflate(self._zlib.unconsumed_tail or await self._more())
+            tail = self._zlib.unconsumed_tail
+            if tail:
+                # The data of one read may become 64 MiB: other tasks run between the pieces.
+                await trio.lowlevel.checkpoint()
+            piece = self._inflate(tail or await self._more())
         if not piece:
             raise StopAsyncIteration
         return piece
