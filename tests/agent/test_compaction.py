@@ -192,7 +192,7 @@ async def test_without_a_compactor_old_turns_are_cut() -> None:
     assert (answers[0], answers[-1], model.summaries) == ("known", "unknown", [])
 
 
-async def test_a_compactor_of_the_users_own_is_asked() -> None:
+async def test_a_compactor_that_the_user_gives_is_called() -> None:
     seen: list[Excess] = []
 
     class Own:

@@ -31,7 +31,7 @@ def raw_deflate(body):
 @DIALECTS
 @BOTH_WAYS
 @pytest.mark.parametrize("label", ["application/json", "text/plain", "text/event-stream; charset=utf-8", "", "x/y"])
-async def test_the_first_byte_and_not_the_label_says_what_a_body_is(dialect, stream, label):
+async def test_the_first_byte_and_not_the_content_type_decides_what_a_body_is(dialect, stream, label):
     body = spoken(dialect, SCRIPT, stream=stream)
     async with open_fault_server([Page(body, content_type=label)]) as server, provider(dialect, server) as model:
         response = await model.complete(asking(not stream), Call())

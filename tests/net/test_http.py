@@ -577,7 +577,7 @@ async def test_a_redirect_to_another_server_takes_no_key_along(library):
 
 
 @pytest.mark.parametrize("module", [httpx, httpx2])
-async def test_a_client_of_ones_own_serves_and_stays_open(module):
+async def test_a_given_client_is_used_and_stays_open(module):
     def handle(request):
         if request.url.path == "/late":
             raise module.ConnectTimeout("late")

@@ -121,7 +121,7 @@ async def test_a_troubled_turn_gives_the_same_tree_from_its_recording(tmp_path: 
     assert tree(back.events) == tree(seen.events)
 
 
-def test_what_was_said_is_not_recorded_unless_asked_for() -> None:
+def test_texts_are_not_recorded_unless_requested() -> None:
     message = OutboundMessage(channel="c", chat_id="1", content="my diagnosis", metadata={"x": "my diagnosis"})
     told = Undeliverable(at=1.0, message=message)
     assert b"diagnosis" not in recorded_line(told)
@@ -216,7 +216,7 @@ async def test_a_recording_is_on_disk_before_it_ends_and_for_its_owner_alone(tmp
     assert path.stat().st_mode & 0o077 == 0
 
 
-async def test_a_place_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
+async def test_a_path_that_cannot_be_written_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         async with open_recording(tmp_path / "no" / "where.jsonl"):
             pass
