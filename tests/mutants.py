@@ -115,7 +115,7 @@ def skipped(tree: ast.Module) -> set[ast.AST]:
             roots += [*node.bases, *node.keywords]
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             roots.append(node)
-        elif isinstance(node, ast.keyword) and node.arg in {"repr", "eq", "kw_only", "slots", "gc"}:
+        elif isinstance(node, ast.keyword) and node.arg in {"repr", "eq", "kw_only", "slots", "gc", "strict"}:
             roots.append(node)
     return {inner for root in roots for inner in ast.walk(root)}
 
@@ -136,7 +136,7 @@ def places(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield number, "arithmetic"
         elif isinstance(node, ast.Constant) and (isinstance(node.value, bool) or type(node.value) is int):
             yield number, "constant"
-        elif isinstance(node, ast.Return) and node.value is not None:
+        elif isinstance(node, ast.Return) and node.value is not None and ast.unparse(node.value) != "None":
             yield number, "return"
 
 
