@@ -63,11 +63,13 @@ AREAS = {
     "clawft_trio/resilience/retry.py": [
         "tests/resilience/test_retry.py",
         "tests/resilience/test_retry_hints.py",
+        "tests/resilience/test_parameters.py",
         "tests/resilience/test_retry_budget.py",
         "tests/resilience/test_attempts.py",
     ],
     "clawft_trio/resilience/circuit_breaker.py": [
         "tests/resilience/test_circuit_breaker.py",
+        "tests/resilience/test_parameters.py",
         "tests/resilience/test_regressions.py",
     ],
     "clawft_trio/bus/bounded_queue.py": ["tests/bus"],

@@ -121,7 +121,8 @@ async def _elsewhere(exc: ProviderError, provider: HttpProvider, chosen: Chosen,
     return CheckResult(
         check="provider",
         subject=name,
-        outcome="problem" if isinstance(exc, InvalidResponse) else "warning",
+        # Some servers have models and no list of them; a server that redirects has neither here.
+        outcome="problem" if isinstance(exc, InvalidResponse) or 300 <= (exc.status or 0) < 400 else "warning",
         message=f"what answers at {provider.base_url} does not look like a model server: {_message(exc)}",
         advice="Is that the address of an API, up to and including its version? --probe asks it for one token.",
     )
@@ -183,6 +184,10 @@ def _url_origin(name: str, chosen: Chosen, config: Config) -> str:
     return "" if variable is None else f"address from {variable}: {redact_secrets(os.environ[variable].strip())}"
 
 
+# Models of a server of the user's own, which fit into one line.
+_FEW = 8
+
+
 def _listed(name: str, named: Iterable[str], listed: tuple[str, ...], key: str) -> CheckResult:
     about = partial(CheckResult, check="provider", subject=name)
     message = f"{counted(len(listed), 'model')}; {key}"
@@ -190,7 +195,8 @@ def _listed(name: str, named: Iterable[str], listed: tuple[str, ...], key: str) 
     if not absent:
         return about(message=message)
     close = [match for model in absent for match in closest(model, listed)]
-    advice = f"Did you mean {' and '.join(close)}?" if close else "Look the name up with the provider."
+    known = f"Its models are: {', '.join(listed)}" if len(listed) <= _FEW else "Look the name up with the provider."
+    advice = f"Did you mean {' and '.join(close)}?" if close else known
     return about(outcome="problem", message=f"{message}; not on its list: {', '.join(absent)}", advice=advice)
 
 

@@ -10,20 +10,21 @@ from clawft_trio.cli.output import write_line
 from clawft_trio.observe import redact_secrets
 
 
-class _TerminalHandler(logging.Handler):
-    """Writes warnings and errors as lines; without it Python writes them to stderr as they are."""
+class _SafeStream:
+    """Stderr for log records; without it Python writes them as they are."""
 
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            write_line(redact_secrets(self.format(record)), error=True)
-        except Exception:  # noqa: BLE001 - as every handler: a record that cannot be formatted ends nothing
-            self.handleError(record)
+    def write(self, text: str) -> None:
+        write_line(redact_secrets(text.removesuffix("\n")), error=True)
+
+    def flush(self) -> None:
+        """Do nothing; `write` has flushed."""
 
 
 @contextmanager
 def logs_on_terminal() -> Iterator[None]:
     """Write warnings and errors of all loggers to stderr, unless the program has handlers of its own."""
-    root, handler = logging.getLogger(), _TerminalHandler(logging.WARNING)
+    root, handler = logging.getLogger(), logging.StreamHandler(_SafeStream())
+    handler.setLevel(logging.WARNING)
     if root.handlers:
         yield
         return

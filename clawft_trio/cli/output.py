@@ -20,7 +20,7 @@ register_ascii_words()
 _BIDI_CONTROLS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 """Characters that reorder text: `exe.txt` may be `txt.exe`. Arabic and Hebrew text does not need them."""
 
-_INVISIBLE = (0x00AD, 0x180E, 0x200B, *range(0x2060, 0x2065), 0xFEFF, *range(0xFFF9, 0xFFFC), *range(0xE0000, 0xE0080))
+_INVISIBLE = (0x00AD, 0x180E, 0x200B, *range(0x2060, 0x2065), 0xFEFF, *range(0xFFF9, 0xFFFC), *range(0xE0000, 0xE01F0))
 """Characters without a width or glyph: names that look equal may differ. The joiners of emoji are not included."""
 
 _LINE_ENDS = (0x2028, 0x2029)
@@ -35,21 +35,31 @@ _PICTURES: dict[int, int | str] = {
     ),
 }
 
+_PILED = re.compile(
+    "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe00-\ufe0f\ufe20-\ufe2f\u200c\u200d]{9,}"
+)
+"""Combining marks, variation selectors and joiners: text of a language has up to three of them in a row."""
+
 _UNSAFE_IN_JSON = re.compile(
     f"[{''.join(re.escape(chr(code)) for code in _PICTURES if code >= 0x7F and code not in _SURROGATES)}]"
 )
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""First characters of a cell that a spreadsheet evaluates."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", *"\uff1d\uff0b\uff0d\uff20")
+"""First characters of a cell that a spreadsheet evaluates; the last four are the wide forms of the signs."""
 
 
 def sanitize(text: str) -> str:
     """Return *text* without characters that control a terminal or are hidden.
 
     Line ends and tabs stay; other control characters become their pictures (␛), and C1 controls, bidirectional
-    overrides, invisible characters and lone surrogates become U+FFFD.
+    overrides, invisible characters and lone surrogates become U+FFFD. So do the rest of more than eight combining marks
+    in a row, which would be drawn over other lines.
     """
-    return text.replace("\r\n", "\n").translate(_PICTURES)
+    return _PILED.sub(_cut_pile, text.replace("\r\n", "\n").translate(_PICTURES))
+
+
+def _cut_pile(found: re.Match[str]) -> str:
+    return f"{found[0][:8]}\N{REPLACEMENT CHARACTER}"
 
 
 def write_line(text: str, *, error: bool = False) -> None:
@@ -93,7 +103,7 @@ def write_answer(text: str, stream: IO[str] | None = None) -> None:
 def write_json(value: object) -> None:
     """Print *value* as one line of JSON. Unsafe characters are escaped, so that a program reads them unchanged."""
     text = encode_json(value).decode()
-    _write(sys.stdout, _UNSAFE_IN_JSON.sub(_escaped, text) + "\n")
+    _write(sys.stdout, _PILED.sub(_escaped, _UNSAFE_IN_JSON.sub(_escaped, text)) + "\n")
 
 
 def write_status(text: str) -> None:

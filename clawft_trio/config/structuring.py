@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_typ
 import attrs
 import cattrs
 
-from clawft_trio.codec import make_converter, problems_in, shown
+from clawft_trio.codec import make_converter, problems_in, shown, without_surrogates
 from clawft_trio.errors import ConfigError, InvalidData, Problem
 from clawft_trio.similar import closest
 
@@ -98,6 +98,10 @@ _OTHER_PLACE = re.compile(r"\$\{[^{}]*\}")
 """Placeholders that only other programs can replace: `${command:pick}`, `${workspaceFolder}/x`."""
 
 
+_LONGEST_TEXT = 1 << 20
+"""Characters of a text whose variables are replaced; a file could name one large variable very often."""
+
+
 class FilledText(str):  # noqa: SLOT000  # one additional attribute, and few instances
     """A text with variables that are not set."""
 
@@ -120,19 +124,27 @@ def _filled(value: Any, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...
     """Return *value* with its variables replaced, and the names of those that are not set."""
     text: str = _expect(value, str, "a string")
     missing: list[str] = []
+    room = _LONGEST_TEXT
 
     def fill(match: re.Match[str]) -> str:
         name = _name_of(match[1])
         _, has_default, default = match[0].removesuffix("}").partition(":-")
         if not environ.get(name) and not has_default:
             missing.append(name)
-        return environ.get(name) or default
+        nonlocal room
+        value = environ.get(name) or default
+        room -= len(value)
+        if room < 0:
+            raise InvalidData([Problem("$", f"longer than {_LONGEST_TEXT} characters with its variables")])
+        return value
 
     return VARIABLE.sub(fill, text), tuple(dict.fromkeys(missing))
 
 
 def _text(value: Any, environ: Mapping[str, str]) -> str:
-    text, missing = _filled(value, environ)
+    filled, missing = _filled(value, environ)
+    # A variable that is not UTF-8 has lone surrogates, which no file or database takes. Paths keep them.
+    text: str = without_surrogates(filled)
     if not missing:
         return text
     made = FilledText(text)

@@ -11,7 +11,7 @@ from clawft_trio.errors import InvalidResponse
 from clawft_trio.llm import lenient
 from clawft_trio.llm.anthropic_block import KeptBlock
 from clawft_trio.llm.anthropic_events import Delta, Event, LenientEvents, decode, decode_plain
-from clawft_trio.llm.failures import is_bare_error
+from clawft_trio.llm.error_body import is_bare_error
 from clawft_trio.llm.lenient import NOT_JSON, NotDecodable
 from clawft_trio.llm.reading import Progress, separated
 from clawft_trio.llm.response_builder import (

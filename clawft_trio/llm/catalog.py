@@ -80,14 +80,12 @@ KNOWN: Mapping[str, KnownProvider] = MappingProxyType(
         "openai": KnownProvider(
             base_url="https://api.openai.com/v1",
             key_variables=("OPENAI_API_KEY",),
-            url_variables=("OPENAI_BASE_URL",),
             quirks=Quirks(max_tokens_field="max_completion_tokens", prompt_cache_key=True),
             responses_models=_RESPONSES_ONLY,
         ),
         "anthropic": KnownProvider(
             base_url="https://api.anthropic.com/v1",
             key_variables=("ANTHROPIC_API_KEY",),
-            url_variables=("ANTHROPIC_BASE_URL",),
             dialect="anthropic",
         ),
         # The v1 address needs no api-version. With one (`OPENAI_API_VERSION`), the path names the deployment.
@@ -200,8 +198,9 @@ def find_key(name: str, spec: KnownProvider, environ: Mapping[str, str] | None =
 def url_variable(name: str, spec: KnownProvider, environ: Mapping[str, str] | None = None) -> str | None:
     """Return the name of the variable in *environ* that holds the base URL of *spec*; None when none is set."""
     environ = os.environ if environ is None else environ
-    # A provider that lists no such variables has the usual one: `GROQ_BASE_URL`.
-    variables = spec.url_variables or (f"{name.upper().replace('-', '_')}_BASE_URL",)
+    # The usual variables are `GROQ_BASE_URL`, and the older `GROQ_API_BASE`.
+    prefix = name.upper().replace("-", "_")
+    variables = spec.url_variables or (f"{prefix}_BASE_URL", f"{prefix}_API_BASE")
     return next((variable for variable in variables if environ.get(variable, "").strip()), None)
 
 
@@ -215,8 +214,11 @@ def find_url(name: str, spec: KnownProvider, environ: Mapping[str, str] | None =
     variable = url_variable(name, spec, environ)
     if variable is not None:
         url = environ[variable].strip()
-        # Anthropic's own libraries append /v1 to the value of this variable, so users set it without the version.
-        return with_version(url) if spec.dialect == "anthropic" else url
+        if not url.lower().startswith(("http://", "https://")):
+            raise NotConfigured(f"{variable} must be a URL with http:// or https://", provider=name)
+        # Anthropic's own libraries append /v1 to the value of this variable, so users set it without the version; and
+        # a server on this machine is often named by its host and port alone.
+        return with_version(url) if spec.dialect == "anthropic" or spec.local else url
     needed = list(dict.fromkeys(_VARIABLE.findall(spec.base_url)))
     missing = [variable for variable in needed if not environ.get(variable, "").strip()]
     if missing or not spec.base_url:

@@ -111,7 +111,8 @@ class HttpAnswer:
 
     async def _receive(self) -> None:
         if self.response.content_type == "text/html":
-            raise self._invalid("the answer is a web page", body=await self._page())
+            how = f"a web page answers POST {self.response.url}: check the base URL"
+            raise self._invalid(how, body=await self._page())
         # The server may ignore the `stream` option and send a wrong content type: the first byte decides.
         chunks = aiter(self.response.chunks())
         # In a list, so that `_stream` can take it out and no frame references it during the stream.
@@ -217,6 +218,7 @@ class HttpAnswer:
                 model=self.model,
                 secret=self.secrets,
                 partial=answer.partial(),
+                request="" if answer.size else f"POST {self.response.url}",
             )
         if reading.violation:
             raise self._invalid(reading.violation)

@@ -274,11 +274,22 @@ class HttpProvider:
         if key is None:
             return ""
         key = key.strip()
-        if not key or not (key.isascii() and key.isprintable()):
+        problem = _problem_of(key)
+        if problem:
             advice = f"; set {self._key_variable}" if self._key_variable else ""
-            what = "the API key holds what no header may" if key else "there is no API key"
-            raise NotConfigured(f"{what} for provider {self.name!r}{advice}")
+            raise NotConfigured(f"{problem} for provider {self.name!r}{advice}")
         return key
+
+
+def _problem_of(key: str) -> str:
+    """Return what is wrong with an API key; empty when nothing is. No key of a vendor has quotes or blanks."""
+    if not key:
+        return "there is no API key"
+    if not (key.isascii() and key.isprintable()):
+        return "the API key holds what no header may"
+    if key.lower().startswith("bearer "):
+        return "the API key must be given without 'Bearer'"
+    return "the API key has quotes or blanks in it" if any(char in key for char in " \"'`") else ""
 
 
 def _quiet_before_headers(clocks: Clocks, *, streamed: bool) -> float:

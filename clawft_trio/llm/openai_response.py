@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from clawft_trio.chat import CALLS_MAY_RUN, Citation, ReasoningDelta, StreamEvent, TextDelta
 from clawft_trio.llm import lenient
-from clawft_trio.llm.failures import base_resp_code, is_bare_error
+from clawft_trio.llm.error_body import base_resp_code, is_bare_error
 from clawft_trio.llm.lenient import NOT_JSON, NotDecodable, as_index
 from clawft_trio.llm.openai_details import Details
 from clawft_trio.llm.openai_events import Choice, Chunk, Delta, Function, LenientChunks, ToolCall, decode, decode_plain

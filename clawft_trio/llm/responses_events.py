@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from clawft_trio.llm import lenient
-from clawft_trio.llm.failures import is_bare_error
+from clawft_trio.llm.error_body import is_bare_error
 from clawft_trio.llm.lenient import NotDecodable, SurrogateJoiner, as_index
 
 

@@ -17,7 +17,7 @@ import msgspec
 from clawft_trio.chat import Reset, StreamEvent
 from clawft_trio.errors import InvalidResponse
 from clawft_trio.llm import lenient
-from clawft_trio.llm.failures import is_bare_error
+from clawft_trio.llm.error_body import is_bare_error
 from clawft_trio.llm.lenient import NOT_JSON, NotDecodable
 from clawft_trio.llm.reading import Progress, ProtocolViolation, separated
 from clawft_trio.llm.response_builder import ResponseBuilder, finish_word, opaque, unknown_finish

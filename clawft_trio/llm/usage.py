@@ -198,7 +198,11 @@ def _chat_parts(raw: Raw, vendor: str) -> _Parts | None:
             (raw, "cache_read_input_tokens"),
         ),
         written=_first(
-            (prompt, "cache_write_tokens"), (prompt, "cache_creation_tokens"), (raw, "cache_creation_input_tokens")
+            (prompt, "cache_write_tokens"),
+            (prompt, "cache_creation_tokens"),
+            # Alibaba; servers that use Anthropic's names.
+            (prompt, "cache_creation_input_tokens"),
+            (raw, "cache_creation_input_tokens"),
         ),
         reasoning=_first((completion, "reasoning_tokens"), (raw, "reasoning_tokens")),
         others={

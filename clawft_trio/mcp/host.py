@@ -26,6 +26,9 @@ from clawft_trio.tools.json_schema import SchemaCheck
 
 T = TypeVar("T")
 
+MAX_QUESTION = 16_384
+"""Characters of a question to a person (`elicitation/create`); a longer one is refused."""
+
 Sample: TypeAlias = Callable[[CreateMessageParams], Awaitable[JsonObject]]
 """Calls a model on behalf of a server; returns a `CreateMessageResult` as JSON. See `sampling.sample_with`."""
 
@@ -129,6 +132,8 @@ def _form(asked: ElicitParams) -> SchemaCheck | None:
     Raises:
       PeerError: it is neither, or a form that cannot be displayed.
     """
+    if len(asked.message) > MAX_QUESTION:
+        raise PeerError(f"the message is longer than {MAX_QUESTION} characters", code=INVALID_PARAMS)
     if asked.mode == "url":
         address = asked.url or ""
         if not address.startswith(("https://", "http://")) or not address.isprintable() or len(address) > 4096:

@@ -20,6 +20,9 @@ from clawft_trio.mcp.types import CreateMessageParams, JsonObject, ToolDefinitio
 _REJECTED = -1
 """Error code that the protocol's examples use for a request that the person rejected."""
 
+_MOST_STOPS = 64
+"""Largest number of stop sequences of one request; providers accept a few."""
+
 _STOP_REASONS = {"stop": "endTurn", "length": "maxTokens"}
 
 
@@ -115,7 +118,8 @@ class _Sampler:
         if (params.tools or params.tool_choice) and not self._policy.tools:
             raise PeerError("sampling with tools was not offered", code=INVALID_PARAMS)
         size = sum(len(msgspec.json.encode(one)) for one in (*params.messages, *params.tools))
-        if size + len(params.system_prompt or "") > self._policy.max_prompt:
+        size += sum(map(len, (params.system_prompt or "", *params.stop_sequences)))
+        if size > self._policy.max_prompt or len(params.stop_sequences) > _MOST_STOPS:
             raise PeerError(f"the prompt is longer than {self._policy.max_prompt}", code=INVALID_PARAMS)
         messages = list(chat_messages(params.messages))
         if params.system_prompt:

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 import ssl
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeAlias
+from urllib.parse import urlsplit
 
 import attrs
 import httpx  # noqa: ASYNC127 - the library that the design names; httpx2 is an option
@@ -158,6 +160,9 @@ class HttpEndpoint:
         library: Library = "httpx",
         client: HttpClient | None = None,
     ) -> None:
+        if isinstance(base_url, str):
+            # No request has the fragment.
+            base_url = base_url.strip().partition("#")[0]
         url = _checked_url(base_url)
         if policy is not None and (proxy is not None or client is not None):
             raise NotConfigured("an address policy cannot be kept through a proxy or by a client of one's own")
@@ -496,13 +501,18 @@ def _connection_maker(
 def _checked_url(base_url: str) -> httpx.URL:
     try:
         url = httpx.URL(base_url)
-    except (httpx.InvalidURL, TypeError):
+        port = urlsplit(str(url)).port
+    except (httpx.InvalidURL, TypeError, ValueError):
         raise NotConfigured("the base URL is not a URL") from None
     if url.userinfo:
         raise NotConfigured(f"the base URL of {url.host} holds credentials: they belong into headers")
-    if url.scheme not in {"http", "https"} or not url.host:
+    if url.scheme not in {"http", "https"} or not url.host or port == 0 or not _HOST.fullmatch(url.raw_host):
         raise NotConfigured(f"the base URL must be http:// or https:// and a host, got {_shown(base_url)!r}")
     return url
+
+
+# A name, or an address of IPv4 or IPv6. Names are in ASCII (IDNA) here.
+_HOST = re.compile(rb"[\w.:-]+", re.ASCII)
 
 
 def _origin(url: Any) -> tuple[str, str, int]:

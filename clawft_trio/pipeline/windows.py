@@ -242,13 +242,13 @@ class Windows:
         """Whether a shorter request should test if *error* is a refusal of length.
 
         Only for a target without a known window: when *sent* continues a conversation and is longer than every request
-        that this target has answered; or when *sent* allows more output than it has input, and the server is one that
-        counts both and gives no reasons.
+        that this target has answered, or nearly as long, as tokens are estimated; or when *sent* allows more output
+        than it has input, and the server is one that counts both and gives no reasons.
         """
         if self.applied(target).max_context_tokens is not None or not self._is_unexplained(error, target):
             return False
         learnt = self._learnt.get(target.name) or _Learnt()
-        longer = sent.token_estimate > max(_SHORTEST, learnt.accepted)
+        longer = sent.token_estimate > max(_SHORTEST, NEAR * learnt.accepted)
         return (longer and _continues(sent.request)) or self._may_allow_too_much(error, sent, learnt)
 
     def allows_too_much(self, target: Target, sent: AssembledContext) -> bool:

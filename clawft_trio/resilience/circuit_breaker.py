@@ -197,7 +197,6 @@ class BoundBreaker:
         self._outcomes.clear()
         self._failures = 0
         self._probe_at = None
-        self._held = False
         self._open_for = self._policy.open_for
         self._generation += 1
         self._report(call, "closed")

@@ -166,8 +166,6 @@ def _whole(value: object, room: int) -> bytes | None:
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, float) and not math.isfinite(value):
-        return _name_of_number(value)
     if isinstance(value, str | int | float | list | tuple | dict) or value is None:
         return value
     try:
@@ -175,7 +173,7 @@ def _plain(value: object) -> object:
     except _UNENCODABLE:
         pass
     try:
-        return msgspec.to_builtins(value, str_keys=True, enc_hook=_data_or_text)
+        return msgspec.to_builtins(value, enc_hook=_data_or_text)
     except _UNENCODABLE:
         return _text_of(value)
 

@@ -118,12 +118,19 @@ async def test_a_model_that_is_not_listed_is_a_problem_with_a_guess() -> None:
     assert found["provider", "server"]["advice"] == "Did you mean gpt-5-mini?"
 
 
+async def test_the_models_of_a_small_server_are_named() -> None:
+    async with open_server(answering(listing("qwen3-8b.gguf", "other"))) as server:
+        found = await findings("--base-url", f"{server.url}/v1", "-m", "m", code=1)
+    assert found["provider", "server"]["advice"] == "Its models are: qwen3-8b.gguf, other"
+
+
 @pytest.mark.parametrize(
     ("raw", "outcome", "message"),
     [
         (response(b"{}", status="404 No"), "warning", "does not look like a model server"),
         (response(b"{}", status="503 No"), "warning", "ServerError"),
         (response(b"<html>"), "problem", "InvalidResponse"),
+        (response(b"", status="302 Found", headers="location: https://x.example/login\r\n"), "problem", "redirects"),
         (response(b'{"data": "none"}'), "problem", "InvalidResponse"),
     ],
 )

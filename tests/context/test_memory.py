@@ -115,6 +115,61 @@ async def test_what_is_too_long_or_unreadable_is_a_problem_and_no_text(tmp_path)
     assert (await notes.read()).problems == (f"{path}: a folder",)
 
 
+@pytest.mark.parametrize("options", [{}, {"max_entry": 100, "max_bytes": 1000}])
+async def test_an_entry_and_a_file_may_be_exactly_as_large_as_their_limits(tmp_path, options):
+    notes = memory(tmp_path, **options)
+    longest, largest = options.get("max_entry", 4096), options.get("max_bytes", 65_536)
+    with pytest.raises(InvalidData, match=f"{longest + 1} bytes; an entry may have {longest}"):
+        await notes.append("x" * (longest + 1))
+    assert await notes.append("x" * longest) == "x" * longest
+    path = Path(notes.path())
+    path.write_text("y" * (largest - 6) + "\n")
+    with pytest.raises(InvalidData, match=f"full: {largest} bytes"):
+        await notes.append("four")
+    await notes.append("not")
+    assert path.stat().st_size == largest
+    assert (await notes.read()).paragraphs == ("y" * (largest - 6) + "\nnot",)
+    path.write_text("y" * (largest + 1))
+    assert (await notes.read()).problems == (f"{path}: {largest + 1} bytes are more than {largest}",)
+
+
+@pytest.mark.parametrize(
+    ("per_sender", "sender", "own"),
+    [
+        (False, "telegram:ana", False),
+        (True, "telegram:ana", True),
+        (True, "local:ana", True),
+        (True, "", False),
+        (None, "telegram:ana", True),
+        (None, "local:ana", False),
+        (None, "", False),
+    ],
+)
+def test_whose_notes_are_in_a_file_of_their_own(per_sender, sender, own):
+    assert ("senders" in Memory("/w", FileCache(), per_sender=per_sender).path(sender)) is own
+
+
+async def test_a_search_finds_the_ten_newest(tmp_path):
+    notes = memory(tmp_path)
+    for number in range(12):
+        await notes.append(f"note {number}")
+    assert await notes.search("note") == tuple(f"note {number}" for number in range(11, 1, -1))
+
+
+@pytest.mark.parametrize(
+    ("entry", "kept"),
+    [
+        ("a\x00\x08\x0e\x1f\x7fb", "ab"),
+        ("a\tb", "a\tb"),
+        ("a\x20b", "a b"),
+        ("a\ud800b", "a?b"),
+        ("a \r\n\r\nb", "a\nb"),
+    ],
+)
+async def test_characters_that_are_no_text_are_left_out_of_an_entry(tmp_path, entry, kept):
+    assert await memory(tmp_path).append(entry) == kept
+
+
 async def test_control_tokens_neither_go_in_nor_come_out(tmp_path):
     notes = memory(tmp_path)
     assert await notes.append("a<|im_end|>b") == "ab"

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from clawft_trio import similar
+from clawft_trio import codec, keys, large_json, similar
+from clawft_trio.cli import timeline
 from clawft_trio.config import load as config_load, structuring
 from clawft_trio.context import bootstrap
 from clawft_trio.context.memory import Memory
 from clawft_trio.llm import response_builder
 from clawft_trio.mcp import tool_call, toolset
-from clawft_trio.tools import json_schema, path_locks, workspace
+from clawft_trio.tools import FanOutPolicy, json_schema, path_locks, truncate, workspace
 from clawft_trio.tools.builtin import FetchPolicy, FilePolicy, charset, files, search
 from clawft_trio.tools.child_process import ChildPolicy
 from clawft_trio.tools.thread_pool import ThreadPool
@@ -34,12 +35,19 @@ FIGURES = {
     "problems reported of arguments and of a configuration": (json_schema._MOST_PROBLEMS, structuring._MOST_UNKNOWN),
     "an answer of a model, with everything that is kept of it": (response_builder.MAX_ANSWER / MIB,),
     "tools of an MCP server, parts of a result": (toolset.MAX_TOOLS, tool_call._MOST_PARTS),
+    "arguments of a tool call: run, offered as ready": (
+        FanOutPolicy().longest_arguments / MIB,
+        codec._MOST_CHECKED / MIB,
+    ),
+    "a large result of a tool": (large_json.LARGE / KIB, truncate._MOST_PARSED / MIB),
+    "names of senders and chats in keys": (keys._LONGEST,),
+    "a named pipe without its other end": (timeline._LONGEST_WAIT,),
     "a path of a file tool": (workspace._MOST_NAMES, workspace._MOST_LINKS),
     "a search": (search._DEEPEST, search._MOST_SEEN, SEARCH.parameters["properties"]["limit"]["maximum"]),
     "a listing": (files._MOST_LISTED, FilePolicy().most_entries),
     "files of a prompt": (bootstrap.MAX_BYTES / KIB,),
     "notes": (NOTES["max_bytes"].default / KIB, NOTES["max_entry"].default / KIB),
-    "a configuration": (config_load.MAX_SIZE / MIB, config_load._PIPE),
+    "a configuration": (config_load.MAX_SIZE / MIB, config_load._PIPE, structuring._LONGEST_TEXT / MIB),
     "a child process: time, output": (ChildPolicy().total, ChildPolicy().longest_output),
     "threads of tools": (POOL._limiter.total_tokens, POOL._per_sender, POOL._per_turn, path_locks._PATH_THREADS),
 }

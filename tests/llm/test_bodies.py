@@ -150,6 +150,26 @@ async def test_a_server_without_the_api_is_a_wrong_address(dialect, status, head
 
 
 @DIALECTS
+async def test_a_text_in_place_of_an_answer_at_a_path_without_a_version_is_a_wrong_address(dialect):
+    page = Page(b'{"error": "Unexpected endpoint or method."}', content_type="application/json")
+    async with open_fault_server([page], [page]) as server:
+        for base, kind in (("", e.WrongAddress), ("/v1", e.ServerError)):
+            address = server.url.removesuffix("/v1") + base
+            async with PROVIDERS[dialect]("p", base_url=address, model="m") as model:
+                with pytest.raises(e.ProviderError) as caught:
+                    await model.complete(asking(), Call())
+            assert type(caught.value) is kind
+            assert ("/v1" in str(caught.value)) == (kind is e.WrongAddress)
+
+
+@DIALECTS
+async def test_a_web_page_in_place_of_an_answer_names_its_address(dialect):
+    async with open_fault_server([Page(b"<html>Sign in</html>")]) as server, provider(dialect, server) as model:
+        with pytest.raises(e.InvalidResponse, match="web page answers POST http.*check the base URL"):
+            await model.complete(asking(), Call())
+
+
+@DIALECTS
 async def test_a_base_url_with_the_path_in_it_is_named(dialect):
     async with open_fault_server([Page(b"no", status=404)]) as server:
         address = server.url + PATHS[dialect].removeprefix("/v1")
@@ -275,7 +295,7 @@ async def test_a_body_that_stays_open_after_the_last_event_is_waited_for_briefly
 
 @DIALECTS
 async def test_a_body_that_ends_soon_after_the_last_event_leaves_its_connection(dialect):
-    _, idle = await answered_in(wait_after(spoken(dialect, SCRIPT), 0.005), dialect, Clocks())
+    _, idle = await answered_in(wait_after(spoken(dialect, SCRIPT), 0.0), dialect, Clocks())
     assert idle == 1
 
 

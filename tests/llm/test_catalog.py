@@ -98,6 +98,17 @@ async def test_mistral_is_not_asked_for_usage_in_streams():
         assert "stream_options" not in server.requests[0].body
 
 
+def test_a_variable_that_holds_no_url_is_named():
+    for value in ("nonsense", "localhost:8080/v1", "ftp://x/v1"):
+        with pytest.raises(NotConfigured, match="OPENAI_BASE_URL must be a URL"):
+            provider_named("openai", environ={"OPENAI_API_KEY": "sk-x", "OPENAI_BASE_URL": value})
+
+
+def test_the_newer_of_two_variables_goes_first():
+    both = {"OPENAI_API_BASE": "http://old.example/v1", "OPENAI_BASE_URL": "http://new.example/v1"}
+    assert find_url("openai", KNOWN["openai"], both) == "http://new.example/v1"
+
+
 async def test_nothing_is_opened_before_the_first_request():
     before = trio.lowlevel.current_statistics().tasks_living
     async with provider_named("openai", api_key="k"):
@@ -111,6 +122,8 @@ async def test_nothing_is_opened_before_the_first_request():
         ("anthropic", "ANTHROPIC_BASE_URL"),
         ("azure", "AZURE_OPENAI_BASE_URL"),
         ("azure", "AZURE_OPENAI_ENDPOINT"),
+        ("openai", "OPENAI_API_BASE"),
+        ("anthropic", "ANTHROPIC_API_BASE"),
         ("groq", "GROQ_BASE_URL"),
         ("ollama", "OLLAMA_BASE_URL"),
         ("lmstudio", "LMSTUDIO_BASE_URL"),
@@ -128,7 +141,7 @@ async def test_the_base_url_of_a_provider_may_stand_in_its_variable(name, variab
             name, environ=environ | {variable: "http://127.0.0.1:9"}, base_url=server.url
         ) as other:
             assert other.base_url.rstrip("/") == server.url.rstrip("/")
-    if name == "anthropic":
+    if name in {"anthropic", "ollama", "lmstudio"}:
         root = server.url.removesuffix("/v1")
         for given in (root, f"{root}/", f"{root}/v1"):
             assert find_url(name, KNOWN[name], {variable: given}).rstrip("/") == f"{root}/v1"

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from clawft_trio import errors as e
-from clawft_trio.llm.failures import Failures, ProviderErrorBody
+from clawft_trio.llm.error_body import ProviderErrorBody
+from clawft_trio.llm.failures import Failures
 from clawft_trio.llm.secrets import MIN_SECRET, redact
 from clawft_trio.retry_hints import RETRYABLE_STATUSES, retry_after
 
@@ -173,7 +174,28 @@ def test_an_error_inside_a_stream_is_judged_by_its_codes(data, kind, retryable):
 def test_an_error_says_who_what_and_why():
     error = judged(429, openai("rate_limit_exceeded"), {"retry-after": "2"})
     assert str(error) == "p/m: the text (429, rate_limit_exceeded)"
-    assert str(judged(502)) == "p/m: ServerError (502)"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "text"),
+    [
+        (502, b"", "Bad Gateway"),
+        (407, b"<html></html>", "Proxy Authentication Required"),
+        (503, b"upstream connect error\r\nreset reason: overflow", "upstream connect error"),
+        (403, b"error code: 1020\n", "error code: 1020"),
+        (502, b"<html>\r\n<head><title>502 Bad\x1b[31m Gateway</title>", "502 Bad[31m Gateway"),
+        (500, b'{"unknown": 1}', "Internal Server Error"),
+        (529, b"", "ServerError"),
+    ],
+)
+def test_an_error_page_without_an_error_object_is_quoted(status, body, text):
+    error = FAILURES.of_response(status=status, headers={}, body=body, model="m")
+    assert str(error) == f"p/m: {text} ({status})"
+
+
+def test_a_secret_in_an_error_page_is_masked():
+    error = FAILURES.of_response(status=502, headers={}, body=b"no such key: sk-0123456789", secret="sk-0123456789")
+    assert "sk-0123456789" not in str(error)
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 507, 529, 599])

@@ -235,7 +235,9 @@ async def test_a_key_may_be_asked_for_at_every_call(dialect, asynchronous):
 
 
 @DIALECTS
-@pytest.mark.parametrize("key", ["", "  ", "sk\nx: y", "schlüssel"])
+@pytest.mark.parametrize(
+    "key", ["", "  ", "sk\nx: y", "schlüssel", '"sk-1"', "'sk-1'", "Bearer sk-1", "<your key>", "sk-1 # mine"]
+)
 async def test_a_key_that_is_none_is_named_before_anything_is_sent(dialect, key):
     seen = Seen()
     async with open_fault_server([Say("Hi"), Finish()]) as server:

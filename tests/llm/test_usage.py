@@ -28,6 +28,13 @@ def details(**inner: int) -> dict[str, int]:
 
 CHAT = [
     pytest.param(
+        "dashscope",
+        {"prompt_tokens": 30, "completion_tokens": 5, "total_tokens": 35}
+        | {"prompt_tokens_details": details(cached_tokens=10, cache_creation_input_tokens=15)},
+        Usage(input_tokens=30, output_tokens=5, cached_tokens=10, cache_write_tokens=15),
+        id="an explicit cache of Alibaba",
+    ),
+    pytest.param(
         "openai",
         {"prompt_tokens": 30, "completion_tokens": 50, "total_tokens": 80}
         | {"prompt_tokens_details": details(cached_tokens=10, audio_tokens=5)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -43,6 +44,26 @@ async def test_a_login_is_discovered_registered_and_bound_to_its_resource():
     assert visit["code_challenge_method"] == "S256"
     assert "scope" not in visit
     assert "authorization" not in request.headers
+
+
+async def test_documents_with_nulls_for_what_is_missing_are_read():
+    async with world() as made:
+
+        async def metadata(request):
+            _, _, body = await made.server_metadata(request)
+            nulls = dict.fromkeys(("scopes_supported", "grant_types_supported", "jwks_uri"))
+            unsupported = {"client_id_metadata_document_supported": None}
+            return as_json(200, {**json.loads(body), **nulls, **unsupported})
+
+        async def register(request):
+            _, _, body = await made.register(request)
+            return as_json(201, {**json.loads(body), "client_secret": None, "token_endpoint_auth_method": None})
+
+        made.issuer.routes |= {"/.well-known/oauth-authorization-server": metadata, "/register": register}
+        made.resource_metadata = {"scopes_supported": None, "jwks_uri": None}
+        made.token_response = {"scope": None}
+        async with client_of(made) as client:
+            assert (await client.call_tool("t")).text == "fine"
 
 
 async def test_every_token_goes_to_the_resource_only():

@@ -128,6 +128,8 @@ async def test_a_refusal_needs_no_form():
         {"mode": "url"},
         {"mode": "dance"},
         {**FORM, "requestedSchema": {"description": "x" * 300_000}},
+        {**FORM, "message": "x" * 20_000},
+        {"mode": "url", "url": "https://example.com", "message": "x" * 20_000},
     ],
 )
 async def test_what_no_person_can_be_shown_is_refused(params):

@@ -68,6 +68,24 @@ async def test_what_cannot_be_sampled_from_is_refused(content):
     assert model.asked == []
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        params({"type": "text", "text": "x" * 1000}),
+        params(system_prompt="x" * 1000),
+        params(stop_sequences=("x" * 1000,)),
+        params(stop_sequences=("x",) * 100),
+        params(tools=(ToolDefinition(name="t", description="x" * 1000),)),
+    ],
+    ids=["message", "system", "stop", "stops", "tools"],
+)
+async def test_a_request_that_is_too_large_is_refused(asked):
+    model = Model()
+    with pytest.raises(PeerError, match="longer than 900") as caught:
+        await sample_with(model, policy=SamplingPolicy(max_prompt=900))(asked)
+    assert (caught.value.code, model.asked) == (-32602, [])
+
+
 async def test_a_server_gets_so_many_answers_a_minute(autojump_clock):
     sample = sample_with(Model(), policy=SamplingPolicy(per_minute=2))
     for _ in range(2):

@@ -14,7 +14,7 @@ from hypothesis import given, strategies as st
 from mcp_http import http_script, initialize
 from trio.testing import MockClock
 
-from clawft_trio.errors import McpError
+from clawft_trio.errors import McpError, RequestTimeout
 from clawft_trio.mcp import HttpServer, McpOptions, Supervision, ToolServer, open_mcp, open_toolset
 from clawft_trio.mcp.transports.answer_stream import Reconnects
 from clawft_trio.tools import ToolRegistry
@@ -182,18 +182,50 @@ async def test_a_subscription_that_always_ends_is_made_a_few_times_a_minute(fast
         assert script.methods().count("tools/list") <= 13
 
 
+async def test_a_response_whose_stream_always_ends_is_asked_for_a_few_times_until_its_call_ends(fast_clock):
+    async def answer(request):
+        if request.method == "GET" and "last-event-id" not in request.headers:
+            await request.respond(405)
+        elif request.method == "GET" or not await initialize(request):
+            await request.events()
+            await request.event(None, event_id="e", retry=1)
+
+    async with http_script(answer) as script, open_mcp(server_at(script.url), options=PATIENT) as client:
+        with pytest.raises(RequestTimeout):
+            await client.call_tool("x", total=MINUTE)
+        assert 10 <= script.methods().count("GET") <= 25
+
+
+async def test_a_response_arrives_however_often_its_server_closes_the_stream(fast_clock):
+    async def answer(request):
+        resumed = [one for one in script.requests if "last-event-id" in one.headers]
+        if request.method == "GET" and "last-event-id" not in request.headers:
+            await request.respond(405)
+        elif len(resumed) == 40:
+            await request.events()
+            await request.event({"jsonrpc": "2.0", "id": 2, "result": TEXT})
+        elif request.method == "GET" or not await initialize(request):
+            await request.events()
+            await trio.sleep(6)
+            await request.event(None, event_id="e", retry=1)
+
+    async with http_script(answer) as script, open_mcp(server_at(script.url), options=PATIENT) as client:
+        assert (await client.call_tool("x")).text == "hi"
+
+
 # --- the policy -----------------------------------------------------------------------------------------------------
 
 
 @given(
-    lives=st.lists(st.tuples(st.floats(0, 4.9), st.integers(0, 3)), min_size=200, max_size=200),
+    lives=st.lists(st.floats(0, 4.9), min_size=200, max_size=200),
     retry=st.floats(0.1, 30),
+    longest=st.sampled_from([5.0, 30.0]),
 )
-def test_streams_that_end_at_once_are_opened_at_most_so_often(lives, retry):
-    reconnects, now, opened = Reconnects(), 0.0, []
-    for lived, messages in lives:
+def test_streams_that_end_at_once_are_opened_at_most_so_often(lives, retry, longest):
+    reconnects, now, opened = Reconnects(longest=longest), 0.0, []
+    for lived in lives:
         opened.append(now)
-        wait = reconnects.wait_after(lived, messages=messages, retry=retry)
+        wait = reconnects.wait_after(lived, retry=retry)
         assert wait >= retry
         now += lived + wait
     for n, began in enumerate(opened):
@@ -201,8 +233,11 @@ def test_streams_that_end_at_once_are_opened_at_most_so_often(lives, retry):
 
 
 def test_a_stream_that_was_open_for_a_while_is_opened_again_after_the_servers_own_wait():
-    reconnects = Reconnects()
-    waits = [reconnects.wait_after(0.0, messages=0, retry=0.5) for _ in range(8)]
+    reconnects = Reconnects(shortest=1.0, longest=30.0)
+    waits = [reconnects.wait_after(0.0, retry=0.5) for _ in range(8)]
     assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
-    assert reconnects.wait_after(5.0, messages=0, retry=0.5) == 0.5
-    assert reconnects.wait_after(0.0, messages=0, retry=math.pi) == math.pi
+    assert reconnects.wait_after(5.0, retry=0.5) == 0.5
+    assert [reconnects.wait_after(0.0, retry=0.5) for _ in range(2)] == [1, 2]
+    reconnects.reset()
+    assert reconnects.wait_after(0.0, retry=0.5) == 1
+    assert reconnects.wait_after(0.0, retry=math.pi) == 2 * math.pi

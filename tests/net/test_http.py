@@ -499,12 +499,29 @@ async def test_nothing_shown_holds_a_secret():
 
 
 @pytest.mark.parametrize(
-    "url", ["", "example.com", "ftp://example.com", "http://", f"https://me:{KEY}@example.com", "http://[::"]
-)
+    "url",
+    [
+        "", "example.com", "ftp://example.com", "http://", f"https://me:{KEY}@example.com", "http://[::",
+        "http://example.com:99999", "http://example.com:0/v1", "http://example.com:x", "http:// example.com", "http://a b",
+        "http://*/v1", None, 7, b"http://example.com",
+    ],
+)  # fmt: skip
 def test_a_base_url_that_is_none_is_refused_at_once(url):
     with pytest.raises(NotConfigured) as caught:
         HttpEndpoint(url)
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://example.com/v1 ", "\thttp://example.com/v1\n", "http://example.com/v1#part"])
+def test_what_no_request_has_is_left_out_of_a_base_url(url):
+    assert HttpEndpoint(url).base_url == "http://example.com/v1"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://my_server:8000", "http://[::1]:8000/v1", "HTTP://Example.COM", "http://xn--bcher-kva.example"]
+)
+def test_unusual_hosts_are_taken(url):
+    assert HttpEndpoint(url).base_url == url
 
 
 # --- redirects -----------------------------------------------------------------------------------------

@@ -72,10 +72,11 @@ async def test_a_good_probe_closes_it_with_a_clean_window(autojump_clock: trio.t
 async def test_a_bad_probe_opens_it_for_twice_as_long_up_to_the_longest(autojump_clock: trio.testing.MockClock) -> None:
     b = breaker()
     await trip(b)
-    for expected in (20.0, 30.0, 30.0):
+    assert b.statistics().opened == 1
+    for opened, expected in enumerate((20.0, 30.0, 30.0), 2):
         await trio.sleep_until(trio.current_time() + (b.statistics().retry_after or 0.0))
         await trip(b, 1)
-        assert b.statistics().retry_after == expected
+        assert (b.statistics().retry_after, b.statistics().opened) == (expected, opened)
 
 
 async def test_one_probe_at_a_time(autojump_clock: trio.testing.MockClock) -> None:
@@ -154,6 +155,30 @@ async def test_a_retry_after_holds_for_the_target_at_once(autojump_clock: trio.t
     await trio.sleep(2.0)
     assert await b.run(succeed, Call()) == "ok"
     assert b.state == "closed"
+
+
+@pytest.mark.parametrize(
+    ("first", "probe", "opened_for"),
+    [
+        # Held by a Retry-After: another one holds for its own time, a plain failure opens the circuit.
+        (RateLimited("later", retry_after=2.0), RateLimited("later", retry_after=3.0), 3.0),
+        (RateLimited("later", retry_after=2.0), ServerError("down"), 10.0),
+        # Opened by failures: the time doubles, and a Retry-After can only lengthen it.
+        (ServerError("down"), ServerError("down"), 20.0),
+        (ServerError("down"), RateLimited("later", retry_after=3.0), 20.0),
+        (ServerError("down"), RateLimited("later", retry_after=25.0), 25.0),
+    ],
+)
+async def test_how_long_the_circuit_is_open_after_a_bad_probe(
+    autojump_clock: trio.testing.MockClock, first: Exception, probe: Exception, opened_for: float
+) -> None:
+    b = breaker(minimum_calls=1 if isinstance(first, ServerError) else 9)
+    await trip(b, 1, first)
+    assert b.state == "open"
+    await trio.sleep(b.statistics().retry_after or 0.0)
+    assert b.state == "half_open"
+    await trip(b, 1, probe)
+    assert (b.state, b.statistics().retry_after) == ("open", opened_for)
 
 
 async def test_no_server_closes_a_target_for_years(autojump_clock: trio.testing.MockClock) -> None:

@@ -262,3 +262,19 @@ def test_nonsense_is_refused_where_it_is_made() -> None:
             Retry(**wrong)
     with pytest.raises(ValueError):
         RetryBudget(ratio=-0.1)
+
+
+@pytest.mark.parametrize(("total", "attempts"), [(0.999, [0.0]), (1.0, [0.0, 1.0]), (3.0, [0.0, 1.0, 3.0])])
+async def test_a_retry_is_made_when_its_wait_ends_exactly_at_the_total(
+    autojump_clock: trio.testing.MockClock, total: float, attempts: list[float]
+) -> None:
+    began: list[float] = []
+
+    @Retry(on=OSError, max_retries=9, first_wait=1.0, multiplier=2.0, jitter=0, total=total)
+    async def fail() -> None:
+        began.append(trio.current_time())
+        raise OSError
+
+    with pytest.raises(OSError):
+        await fail()
+    assert began == attempts

@@ -12,6 +12,7 @@ from hypothesis.stateful import invariant, precondition, rule
 from clawft_trio.testing.machine import TrioMachine, in_mock_time
 from clawft_trio.testing.sweep import cancel_everywhere
 from clawft_trio.tools import PathLocks
+from clawft_trio.tools.path_locks import wants_conflict
 
 KEYS = st.sampled_from([("a",), ("a", "b"), ("a", "b", "c"), ("a", "d"), ("e",), ()])
 WANTS = st.one_of(*3 * [st.lists(st.tuples(KEYS, st.sampled_from(["read", "write"])), max_size=3)], st.just("alone"))
@@ -138,6 +139,63 @@ class Locks(TrioMachine):
         for at, one in enumerate(held):
             for other in held[:at]:
                 assert not conflict(self.alive[one], self.alive[other])
+
+
+SOME = st.lists(st.tuples(KEYS, st.sampled_from(["read", "write"])), max_size=3)
+
+
+@given(SOME, SOME)
+def test_two_requests_conflict_when_one_writes_what_equals_contains_or_is_inside_of_the_others(some, others):
+    assert wants_conflict(some, others) is wants_conflict(others, some) is conflict(some, others)
+
+
+@pytest.mark.parametrize(
+    ("some", "others", "expected"),
+    [
+        ([(("a",), "write")], [(("a",), "write")], True),
+        ([(("a",), "write")], [(("a",), "read")], True),
+        ([(("a",), "read")], [(("a",), "read")], False),
+        ([(("a",), "write")], [(("a", "b"), "read")], True),
+        ([(("a", "b"), "write")], [(("a",), "read")], True),
+        ([(("a",), "write")], [(("b",), "write")], False),
+        ([(("a", "b"), "write")], [(("a", "c"), "write")], False),
+        ([((), "write")], [(("a", "b"), "read")], True),
+        ([(("a",), "read"), (("b",), "write")], [(("c",), "write"), (("b", "x"), "read")], True),
+        ([], [((), "write")], False),
+    ],
+)
+def test_the_table_of_conflicts(some, others, expected):
+    assert wants_conflict(some, others) is wants_conflict(others, some) is expected
+
+
+@given(st.lists(WANTS, max_size=8), st.data())
+@settings(deadline=None, max_examples=300)
+def test_whatever_is_released_in_whatever_order_exactly_those_without_a_conflict_before_them_hold(all_wants, data):
+    locks = PathLocks()
+    alive = {ask(locks, wants): wants for wants in all_wants}
+    while alive:
+        order = list(alive)
+        for at, request in enumerate(order):
+            assert request.granted is not any(conflict(alive[request], alive[earlier]) for earlier in order[:at])
+        gone = data.draw(st.sampled_from(order))
+        del alive[gone]
+        gone.release()
+    assert (locks.statistics().holders, locks.statistics().waiters, locks.statistics().paths) == (0, 0, 0)
+
+
+def test_a_request_waits_for_what_a_released_one_waited_for_only_in_a_conflict_of_its_own():
+    locks = PathLocks()
+    first = locks.request([(("x",), "write")])
+    middle = locks.request([(("x",), "write"), (("y",), "write")])
+    apart, behind = locks.request([(("y",), "write")]), locks.request([(("x", "z"), "read")])
+    middle.release()
+    assert (first.granted, apart.granted, behind.granted) == (True, True, False)
+    first.release()
+    assert behind.granted
+
+
+def test_eight_threads_resolve_paths():
+    assert PathLocks().threads.total_tokens == 8
 
 
 TestLocks = Locks.TestCase

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import dataclasses
 import json
 from collections import OrderedDict, UserDict, UserList, deque
 from datetime import date
@@ -10,6 +11,7 @@ from types import MappingProxyType
 
 import pytest
 
+from clawft_trio.tools import truncate
 from clawft_trio.tools.truncate import MOST_ITEMS, answer_text, collected
 
 
@@ -261,3 +263,30 @@ def test_text_that_only_begins_like_json_is_cut_as_text() -> None:
     shown = answer_text("[not json " + "x" * 3000, limit=500)
     assert shown.startswith("[not json xxx")
     assert shown.endswith("characters left out]")
+
+
+@pytest.mark.parametrize(("longer", "as_json"), [(0, True), (1, False)])
+def test_json_text_longer_than_the_limit_of_parsing_is_cut_as_text(
+    longer: int, as_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = json.dumps(["x" * 3000])
+    monkeypatch.setattr(truncate, "_MOST_PARSED", len(text) - longer)
+    shown = answer_text(text, limit=500)
+    assert shown.endswith(' characters left out]"]' if as_json else " characters left out]")
+    assert (shown[:3], shown.count("\n")) == ('["x', 0 if as_json else 1)
+
+
+def test_the_limits_are_the_documented_ones() -> None:
+    assert (truncate.RESULT_LIMIT, truncate.MOST_ITEMS, truncate._MOST_PARSED) == (65_536, 65_536, 16 << 20)
+
+
+@dataclasses.dataclass
+class Record:
+    fields: dict[object, object]
+
+
+@pytest.mark.parametrize(
+    ("key", "name"), [(1, "1"), (None, "None"), ((1, 2), "(1, 2)"), (date(2026, 1, 2), "2026-01-02")]
+)
+def test_a_record_whose_keys_are_no_text_and_whose_member_is_no_data_is_still_an_object(key: object, name: str) -> None:
+    assert json.loads(answer_text(Record({key: Broken(), "b": 1}))) == {"fields": {name: "broken", "b": 1}}

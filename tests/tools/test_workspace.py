@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -130,6 +131,67 @@ def test_absolute_paths_into_the_workspace_are_understood(inside, tmp_path):
     (tmp_path / "alias").symlink_to(inside)
     workspace = Workspace(tmp_path / "alias")
     assert read(workspace, str(inside / "file")) == read(workspace, str(tmp_path / "alias" / "file")) == "content"
+
+
+@pytest.mark.parametrize("readable", ["", "inside", "inside/sub"])
+def test_a_path_of_the_workspace_starts_from_its_root_whatever_else_is_readable(inside, outside, readable):
+    (inside / "link").symlink_to(outside / "secret")
+    (inside / "sub" / "up").symlink_to("../file")
+    workspace = Workspace(inside, readable=lambda: [str(inside.parent / readable)])
+    for path in ("link", str(inside / "link")):
+        with pytest.raises(PermissionDenied):
+            read(workspace, path)
+    for path in ("sub/up", str(inside / "sub" / "up"), str(inside / "file")):
+        assert read(workspace, path) == "content"
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_readable_folder_is_read_by_absolute_paths_and_confined(inside, outside, tmp_path, slash):
+    (outside / "out").symlink_to(inside / "file")
+    (tmp_path / "outsider").write_text("x")
+    workspace = Workspace(inside, readable=lambda: [f"{outside}{slash}"])
+    assert read(workspace, str(outside / "secret")) == (outside / "secret").read_text()
+    for path in (outside / "out", tmp_path / "outsider", outside / ".." / "inside" / "file"):
+        with pytest.raises(PermissionDenied):
+            read(workspace, str(path))
+    with pytest.raises(PermissionDenied):
+        workspace.replace(str(outside / "new"), b"x")
+
+
+@pytest.mark.parametrize("names", [127, 128, 129])
+def test_a_path_goes_through_a_hundred_and_twenty_eight_names(inside, names):
+    workspace = Workspace(inside)
+    path = "/".join(["d"] * (names - 1) + ["f"])
+    if names <= 128:
+        workspace.replace(path, b"x")
+        assert read(workspace, f"./{path}//") == "x"
+    else:
+        with pytest.raises(ToolFailed, match="a path may go through 128 directories"):
+            workspace.replace(path, b"x")
+        assert not (inside / "d").exists()
+
+
+@pytest.mark.parametrize("path", ["..", "sub/../..", "sub/../../inside/file", "new/../../x", "new/sub/../../../x"])
+def test_a_path_that_climbs_above_the_root_makes_nothing(inside, path):
+    with pytest.raises(PermissionDenied):
+        Workspace(inside).replace(path, b"x")
+    assert everything(inside) == ["file", "sub"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o755, 0o4755])
+def test_a_replaced_file_keeps_the_permissions_and_not_the_special_bits(inside, mode):
+    (inside / "file").chmod(mode)
+    Workspace(inside).replace("file", b"x")
+    assert stat.S_IMODE((inside / "file").stat().st_mode) == mode & 0o777
+
+
+@pytest.mark.parametrize(("left", "free"), [(999, True), (1000, False)])
+def test_a_thousand_names_are_tried_for_a_temporary_file(inside, left, free):
+    for number in range(left):
+        (inside / f".clawft-{os.getpid()}-{number}.tmp").touch()
+    with nullcontext() if free else pytest.raises(ToolFailed, match="too many temporary files"):
+        Workspace(inside).replace("file", b"x")
+    assert (inside / "file").read_text() == ("x" if free else "content")
 
 
 def test_devices_pipes_and_sockets_are_no_files(inside):

@@ -15,6 +15,7 @@ import trio
 
 from clawft_trio.errors import AddressRefused, AuthorizationFailed, ProviderError
 from clawft_trio.mcp.auth.addresses import checked_address, is_address, origin
+from clawft_trio.mcp.types import decode_without_nulls
 from clawft_trio.net import AddressPolicy, Clocks, HttpEndpoint
 from clawft_trio.net.addresses import policy_near
 from clawft_trio.net.proxies import environment_proxy
@@ -44,13 +45,13 @@ class Answer:
     body: bytes = attrs.field(repr=False)
 
     def decode(self, kind: type[T], what: str) -> T:
-        """Decode the body as JSON of the type *kind*.
+        """Decode the body as JSON of the type *kind*; null members count as missing.
 
         Raises:
           AuthorizationFailed: it is something else.
         """
         try:
-            return msgspec.json.decode(self.body, type=kind)
+            return decode_without_nulls(self.body, msgspec.json.Decoder(kind))
         except (ValueError, RecursionError) as exc:
             # The message of a decode error contains names and types, never values.
             raise AuthorizationFailed(f"the {what} cannot be read: {str(exc)[:200]}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -36,16 +37,10 @@ _CHECKED_AT_ONCE = 8 * 1024
 _BLOCKS = (TextContent, ImageContent, AudioContent, ResourceLink, EmbeddedResource)
 
 
-async def tool_result(tool: Tool | None, answer: ToolResult) -> dict[str, Any]:
+def tool_result(tool: Tool | None, answer: ToolResult) -> dict[str, Any]:
     """Return the result of `tools/call`: content blocks of the tool unchanged, all other data as text, and in addition
-    the structured data when the tool has an output schema.
-
-    Raises:
-      PeerError: the data does not fit the output schema.
-
-    Cancellation: a check of large data, in a thread, is finished first.
+    the structured data when the tool has an output schema; `check_structured` checks it.
     """
-    await trio.lowlevel.checkpoint()
     value = answer.data
     if isinstance(value, CallToolResult):
         result: dict[str, Any] = msgspec.to_builtins(value)
@@ -57,7 +52,7 @@ async def tool_result(tool: Tool | None, answer: ToolResult) -> dict[str, Any]:
         blocks = [*text, *map(_media_block, answer.parts)]
     result = {"content": blocks, "isError": answer.outcome != "ok"}
     if tool is not None and tool.output_schema is not None and answer.outcome == "ok":
-        result["structuredContent"] = await _structured(tool, value)
+        result["structuredContent"] = Raw(encode_json(value))
     return result
 
 
@@ -86,18 +81,21 @@ def _text(value: object) -> TextContent:
     return TextContent(text=value if isinstance(value, str) else encode_json(value).decode())
 
 
-async def _structured(tool: Tool, value: object) -> Raw:
-    data = encode_json(value)
-    if tool.wrapped is None:
-        # The schema was given explicitly, not read from the function's hints, so the value was not checked yet.
-        find = partial(_problems, tool, data)
-        problems = find() if len(data) <= _CHECKED_AT_ONCE else await trio.to_thread.run_sync(find)
-        if problems:
-            what = "; ".join(map(str, problems))
-            raise PeerError(
-                f"the tool {tool.name!r} returned what its schema does not allow: {what}", code=INTERNAL_ERROR
-            )
-    return Raw(data)
+async def check_structured(tool: Tool, result: Mapping[str, Any]) -> None:
+    """Check the structured data in a result of *tool*, whose output schema was not read from the hints of a function.
+
+    Raises:
+      PeerError: the data does not fit the schema.
+
+    Cancellation: a check of large data, in a thread, is finished first.
+    """
+    await trio.lowlevel.checkpoint()
+    data = bytes(result["structuredContent"])
+    find = partial(_problems, tool, data)
+    problems = find() if len(data) <= _CHECKED_AT_ONCE else await trio.to_thread.run_sync(find)
+    if problems:
+        what = "; ".join(map(str, problems))
+        raise PeerError(f"the tool {tool.name!r} returned what its schema does not allow: {what}", code=INTERNAL_ERROR)
 
 
 def _problems(tool: Tool, data: bytes) -> list[Problem]:

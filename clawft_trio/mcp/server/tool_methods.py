@@ -6,13 +6,14 @@ from typing import Any
 
 import attrs
 import msgspec
+from msgspec import Raw
 
 from clawft_trio.auth import AuthContext
 from clawft_trio.chat import ToolCall, new_id
 from clawft_trio.errors import ClientLacksCapability, PeerError
 from clawft_trio.mcp.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND
 from clawft_trio.mcp.server.caller import Channel, InputRequired
-from clawft_trio.mcp.server.content import tool_result
+from clawft_trio.mcp.server.content import check_structured, tool_result
 from clawft_trio.mcp.server.options import ServeOptions
 from clawft_trio.mcp.server.requests import Methods, ServerRequest, lacks, page, tasks_of, tool_context
 from clawft_trio.mcp.server.server import McpServer
@@ -85,7 +86,11 @@ class ToolMethods:
             raise _unknown_tool(asked.name)
         if isinstance(answer.error, ClientLacksCapability) and request.peer.stateless:
             raise lacks(answer.error)
-        return await tool_result(registry.get(asked.name), answer)
+        tool = registry.get(asked.name)
+        result = tool_result(tool, answer)
+        if tool is not None and tool.wrapped is None and isinstance(result.get("structuredContent"), Raw):
+            await check_structured(tool, result)
+        return result
 
 
 def _unknown_tool(name: str) -> PeerError:

@@ -31,27 +31,36 @@ _SHORTEST_RETRY = 0.1
 _STEADY = 5.0
 """Seconds after which a stream that ends does not count as one that ended at once."""
 
-_LONGEST_WITH_MESSAGES = 5.0
-"""Longest wait in seconds after streams that ended at once, but with messages."""
+LONGEST_WITH_MESSAGES = 5.0
+"""Longest wait in seconds after streams that ended at once, but had messages, or are waited for by a call."""
 
 _log = logging.getLogger("clawft_trio.mcp")
 
 
 class Reconnects:
-    """Waits between the streams of one server, which grow while its streams end at once."""
+    """Waits between streams, which grow while the streams end at once.
 
-    def __init__(self) -> None:
+    Args:
+      shortest: first wait in seconds, if the server's own wait is not longer.
+      longest: longest wait in seconds, if the server's own wait is not longer.
+    """
+
+    def __init__(self, *, shortest: float = 0.0, longest: float) -> None:
+        self._shortest = shortest
+        self._longest = longest
         self._short = 0
 
-    def wait_after(self, lived: float, *, messages: int, retry: float) -> float:
+    def reset(self) -> None:
+        """Begin with the first wait again."""
+        self._short = 0
+
+    def wait_after(self, lived: float, *, retry: float) -> float:
         """Return the seconds to wait after a stream of *lived* seconds, at least *retry*, the server's own wait."""
         if lived >= _STEADY:
-            self._short = 0
+            self.reset()
             return retry
         self._short += 1
-        if messages:
-            return max(retry, backoff(self._short, first=retry, longest=_LONGEST_WITH_MESSAGES))
-        return max(retry, backoff(self._short, first=FIRST_RETRY, longest=LONGEST_RETRY))
+        return max(retry, backoff(self._short, first=max(retry, self._shortest), longest=self._longest))
 
 
 class AnswerStream:

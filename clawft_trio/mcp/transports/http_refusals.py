@@ -33,6 +33,11 @@ def wants_login(status: int, challenge: str) -> bool:
     return status == 401
 
 
+def means_no_stream(status: int | None) -> bool:
+    """Return whether a GET with *status* is not worth repeating. Limits and temporary failures are."""
+    return status is not None and (400 <= status < 500 or status == 501) and status not in (408, 425, 429)
+
+
 def may_mean_session_lost(response: HttpResponse, body: bytes, key: Id | None) -> bool:
     """Return whether the refusal of the request *key* may mean that the server has forgotten the session.
 

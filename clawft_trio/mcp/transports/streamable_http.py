@@ -31,17 +31,28 @@ from clawft_trio.mcp.auth.oauth import OAuthSession
 from clawft_trio.mcp.jsonrpc import MAX_MESSAGE, METHOD_NOT_FOUND, Id, encode_request
 from clawft_trio.mcp.messages import Outgoing
 from clawft_trio.mcp.multiplexer import Multiplexer
-from clawft_trio.mcp.transports.answer_stream import EVENTS, JSON, AnswerStream, Reconnects
-from clawft_trio.mcp.transports.http_refusals import error_in, http_error, may_mean_session_lost, wants_login
+from clawft_trio.mcp.transports.answer_stream import (
+    EVENTS,
+    FIRST_RETRY,
+    JSON,
+    LONGEST_RETRY,
+    LONGEST_WITH_MESSAGES,
+    AnswerStream,
+    Reconnects,
+)
+from clawft_trio.mcp.transports.http_refusals import (
+    error_in,
+    http_error,
+    may_mean_session_lost,
+    means_no_stream,
+    wants_login,
+)
 from clawft_trio.mcp.transports.http_server import HttpServer
 from clawft_trio.mcp.transports.http_session import HttpSession
 from clawft_trio.mcp.transports.legacy_sse import REFUSALS, open_stream
 from clawft_trio.mcp.transports.session_check import PingSupport, SessionCheck
 from clawft_trio.net import HttpEndpoint, HttpResponse
 from clawft_trio.nursery import open_hidden_nursery
-
-_RESUMPTIONS = 20
-"""Largest number of times that one stream is resumed; the clock of its caller usually ends first."""
 
 _LISTEN_WAIT = 1.0
 """Seconds that requests wait for the response to the listening GET: earlier messages of the server are lost."""
@@ -335,17 +346,21 @@ class HttpTransport:
     # --- streams that broke, and the server's own -----------------------------------------------------------------
 
     async def _resume(self, http: HttpEndpoint, answer: AnswerStream) -> None:
+        """Resume a stream until the response has arrived; the number of times is limited by the caller's clock only."""
         method = answer.frame.method
-        for _ in range(_RESUMPTIONS):
+        reconnects = Reconnects(longest=LONGEST_WITH_MESSAGES)
+        lived = 0.0
+        while True:
             if not answer.last_event_id or self._session.stateless:
                 raise PeerGone(f"{method}: the stream ended before the answer", server=self._name)
-            await trio.sleep(answer.retry)
+            await trio.sleep(reconnects.wait_after(lived, retry=answer.retry))
+            began = trio.current_time()
             status = await self._get(http, answer)
+            lived = trio.current_time() - began
             if answer.answered:
                 return
-            if _means_no_stream(status):
+            if means_no_stream(status):
                 raise PeerGone(f"{method}: the stream broke, and cannot be resumed: HTTP {status}", server=self._name)
-        raise PeerGone(f"{method}: the stream broke {_RESUMPTIONS} times", server=self._name)
 
     async def _get(
         self, http: HttpEndpoint, stream: AnswerStream, opened: Callable[[], None] = lambda: None
@@ -374,7 +389,8 @@ class HttpTransport:
         server has responded to the first GET.
         """
         stream = self._answer_stream(mux, Outgoing(b""))
-        reconnects = Reconnects()
+        quiet = Reconnects(shortest=FIRST_RETRY, longest=LONGEST_RETRY)
+        busy = Reconnects(longest=LONGEST_WITH_MESSAGES)
         while True:
             began, received = trio.current_time(), stream.messages
             try:
@@ -383,10 +399,14 @@ class HttpTransport:
                 _log.info("%s: the listening stream failed: %s", self._name, exc)
                 status = 0
             answered.set()
-            if _means_no_stream(status):
+            if means_no_stream(status):
                 return
-            lived, messages = trio.current_time() - began, stream.messages - received
-            await trio.sleep(reconnects.wait_after(lived, messages=messages, retry=stream.retry))
+            lived = trio.current_time() - began
+            if stream.messages > received:
+                quiet.reset()
+                await trio.sleep(busy.wait_after(lived, retry=stream.retry))
+            else:
+                await trio.sleep(quiet.wait_after(lived, retry=stream.retry))
 
     async def _end_session(self, http: HttpEndpoint) -> None:
         if not self._session.id or isinstance(self._lost, SessionLost):
@@ -396,8 +416,3 @@ class HttpTransport:
                 pass
         except ClawftError as exc:
             _log.info("%s: the session could not be deleted: %s", self._name, exc)
-
-
-def _means_no_stream(status: int | None) -> bool:
-    """Return whether a GET with *status* is not worth repeating. Limits and temporary failures are."""
-    return status is not None and (400 <= status < 500 or status == 501) and status not in (408, 425, 429)
