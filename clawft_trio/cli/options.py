@@ -170,8 +170,8 @@ def chosen(options: Mapping[str, Any]) -> Chosen:
             raise InvalidData([Problem("--model", f"expected provider/model, got {name!r}; {advice}")])
     # An option that may be repeated is None when it is not given.
     repeated = {name: tuple(options.get(name) or ()) for name in ("mcp_config", "tools")}
-    single = {name: value for name, value in options.items() if name != "model" and name not in repeated}
-    return Chosen(models=tuple(models), **repeated, **single)
+    single = {name: value for name, value in options.items() if name != "model"}
+    return Chosen(models=tuple(models), **(single | repeated))
 
 
 def check_session(session: str, chosen: Chosen) -> None:
