@@ -174,7 +174,7 @@ class Journal:
                 return True, None
             found = self._claim_in(connection, session) if claim else None
             if found is None:
-                notify_store(connection, WORK, session)
+                notify_store(connection, WORK, ownership.owner)
             return True, found
 
         # If it runs again after its own commit, it finds a duplicate: the message is then stored without an owner.

@@ -68,6 +68,8 @@ class OwnedSessions:
         self._written = written
         #: claimed sessions in which no turn has begun
         self._claimed: dict[str, Claimed] = {}
+        #: number of messages being stored together with a claim of their session
+        self._claiming: int = 0
         #: by turn: the next message of its session, begun in the transaction that ended the turn
         self._following: dict[str, Unfinished] = {}
         #: set, and replaced, whenever a turn ends or a session is released
@@ -100,12 +102,18 @@ class OwnedSessions:
         Cancellation: `Cancelled` means that it is not accepted.
         """
         session = message.session_key
+        waiting = self._claiming + len(self._claimed) + self._queue.ready_sessions()
         claim = (
-            self._may_begin()
-            and self._slots.free > len(self._claimed)
+            self.accepting
+            and not self.stopping
+            and self._slots.free > waiting
             and self._ownership.lease_of(session_name(session)) is None
         )
-        new, claimed = await self._journal.accept(message, claim=claim)
+        self._claiming += claim
+        try:
+            new, claimed = await self._journal.accept(message, claim=claim)
+        finally:
+            self._claiming -= claim
         if claimed is not None:
             self._claimed[session] = claimed
         return new
@@ -324,8 +332,9 @@ class OwnedSessions:
     def _may_begin(self) -> bool:
         return self.accepting and not self.stopping and not self._queue.is_ready()
 
-    def _notified(self, topic: str, _: str) -> None:
-        if topic in {WORK, RELEASED, ""}:
+    def _notified(self, topic: str, payload: str) -> None:
+        # A message that this process accepts enters the queue of its bus, from which it is served.
+        if topic in {WORK, RELEASED, ""} and payload != self._ownership.owner:
             self._wake.set()
 
     async def _serve_claimed(self, claimed: Claimed) -> None:

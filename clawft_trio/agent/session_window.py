@@ -204,21 +204,31 @@ class SessionWindow:
 
     # --- large results -----------------------------------------------------------------------------------
 
-    async def cut(self, answer: ToolResult, number: int) -> ToolResult:
-        """Cut *answer* to the length that the window allows; store the complete text, which can be read with a tool.
+    async def cut(self, answers: Sequence[ToolResult], number: int) -> tuple[ToolResult, ...]:
+        """Cut *answers* to the lengths that the window allows; store complete texts, which can be read with a tool.
+
+        Together they get the share of the window that a compaction leaves in use (`goal`), because the results of the
+        last round are always sent.
 
         Args:
-          answer: a tool result of round *number*.
+          answers: the tool results of round *number*.
           number: number of the round, from 1.
 
         Raises:
-          StoreError: the complete text cannot be stored.
+          StoreError: a complete text cannot be stored.
 
-        Cancellation: nothing is changed, or the complete text is stored.
+        Cancellation: the complete texts of some of the results are stored.
         """
-        limit = self._result_bytes(answer.text)
-        if limit is None:
-            return answer
+        cut: list[ToolResult] = []
+        left = None if self.limit is None else int(self.policy.goal * self.limit)
+        for position, answer in enumerate(answers):
+            share = None if left is None else left // (len(answers) - position)
+            tokens, limit = self._result_bytes(answer.text, share)
+            cut.append(answer if limit is None else await self._cut_one(answer, number, limit))
+            left = None if left is None else max(0, left - tokens)
+        return tuple(cut)
+
+    async def _cut_one(self, answer: ToolResult, number: int, limit: int) -> ToolResult:
         store, more = self.store, ""
         if store is not None and self.readable:
             key = f"{self.call.turn_id}.{number}.{answer.call_id}".encode(errors="replace")
@@ -234,15 +244,21 @@ class SessionWindow:
             text = answer_text(answer.text, limit=limit)
         return attrs.evolve(answer, text=text + more)
 
-    def _result_bytes(self, text: str) -> int | None:
-        """Return the bytes to which *text* has to be cut; None when it is short enough."""
+    def _result_bytes(self, text: str, share: int | None) -> tuple[int, int | None]:
+        """Return the tokens that *text* gets, and the bytes to which it has to be cut; None when it is short enough.
+
+        Args:
+          text: a tool result.
+          share: tokens of the window for it beside the other results of its round; None when the window is not known.
+        """
         size = len(text.encode(errors="replace"))
-        limit = RESULT_LIMIT
-        if self.limit is not None:
-            tokens, allowed = count_tokens(text), int(self.policy.longest_result * self.limit)
+        limit, tokens = RESULT_LIMIT, 0
+        if self.limit is not None and share is not None:
+            tokens, allowed = count_tokens(text), min(share, int(self.policy.longest_result * self.limit))
             if tokens > allowed:
                 limit = min(limit, max(_FEWEST_BYTES, size * allowed // tokens))
-        return limit if size > limit else None
+                tokens = allowed
+        return tokens, limit if size > limit else None
 
 
 def _within(tail: SessionTail, limit: int) -> SessionTail:

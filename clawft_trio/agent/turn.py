@@ -361,9 +361,8 @@ class _Turn:
             fresh = await self._tools.execute(number, open_calls, finished, early, approve)
             # Ids are unique after `repair_ids`, so each result has one place.
             by_id = known | {answer.call_id: answer for answer in fresh}
-            answers = tuple(
-                [await self._window.cut(by_id[call.id], number) for call in response.tool_calls if call.id in by_id]
-            )
+            in_order = [by_id[call.id] for call in response.tool_calls if call.id in by_id]
+            answers = await self._window.cut(in_order, number)
         except BaseException:
             # Calls that ended had their effect. The session stores their results, so that no model repeats them.
             self._messages.extend(finished.messages(response.tool_calls, known))

@@ -83,9 +83,9 @@ class FairQueue(Generic[T]):
         in_sessions = (entry[0] for session in self._sessions.values() for _, entry in session)
         return iter([*self.arrivals.items, *in_sessions])
 
-    def ready(self) -> bool:
-        """Whether `pop` has a message: one of a session that is not held."""
-        return bool(self._turns or self.arrivals.items)
+    def ready(self) -> int:
+        """Return the number of sessions that `pop` can serve now; without a session limit, of messages."""
+        return len(self._turns) or len(self.arrivals.items)
 
     def limit_sessions(self, limit: int) -> None:
         """Limit sessions to *limit* messages each from now on, and serve sessions round-robin."""

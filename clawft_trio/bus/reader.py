@@ -80,6 +80,10 @@ class SessionReader(Generic[T]):
 
     def is_ready(self) -> bool:
         """Whether a message can be claimed now."""
+        return self._order.ready() > 0
+
+    def ready_sessions(self) -> int:
+        """Return the number of sessions with a message that can be claimed now."""
         return self._order.ready()
 
     async def wait_ready(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 import sys
@@ -49,7 +50,7 @@ async def read_all(limit: int = LONGEST_INPUT, *, fd: int = 0) -> str:
 
     Raises:
       NotConfigured: standard input is closed.
-      InvalidData: it has more than *limit* bytes.
+      InvalidData: it has more than *limit* bytes, or is no text.
 
     Cancellation: what was read is lost.
     """
@@ -60,7 +61,17 @@ async def read_all(limit: int = LONGEST_INPUT, *, fd: int = 0) -> str:
             content += chunk
             if len(content) > limit:
                 raise InvalidData([Problem("$", f"more than {limit} bytes")], source="standard input")
-    return content.decode(errors="replace")
+    return _text(bytes(content))
+
+
+def _text(content: bytes) -> str:
+    """Decode *content*: UTF-8, or UTF-16 behind its byte order mark, as Windows writes it."""
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    text = content.decode(encoding, errors="replace")
+    if "\0" in text:
+        # Text of another encoding loses some letters; a picture or an archive would be sent as pages of noise.
+        raise InvalidData([Problem("$", "no text: it holds a NUL")], source="standard input")
+    return text
 
 
 class StdinLines:

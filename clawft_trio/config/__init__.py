@@ -5,26 +5,30 @@ from clawft_trio.config.load import (
     parse_config as parse_config,
     with_mcp_files as with_mcp_files,
 )
-from clawft_trio.config.schema import (
+from clawft_trio.config.resilience_sections import (
     AdaptiveLimitConfig as AdaptiveLimitConfig,
+    RetryConfig as RetryConfig,
+    TimeoutsConfig as TimeoutsConfig,
+)
+from clawft_trio.config.schema import (
     AgentDefaults as AgentDefaults,
     AgentsConfig as AgentsConfig,
-    CommandPolicyConfig as CommandPolicyConfig,
     Config as Config,
     CostBudgets as CostBudgets,
-    ExecConfig as ExecConfig,
-    McpServerConfig as McpServerConfig,
     MemoryConfig as MemoryConfig,
     PipelineConfig as PipelineConfig,
     ProviderConfig as ProviderConfig,
-    RetryConfig as RetryConfig,
     RoutingConfig as RoutingConfig,
     SkillsConfig as SkillsConfig,
-    TimeoutsConfig as TimeoutsConfig,
+)
+from clawft_trio.config.structuring import Secret as Secret
+from clawft_trio.config.tool_sections import (
+    CommandPolicyConfig as CommandPolicyConfig,
+    ExecConfig as ExecConfig,
+    McpServerConfig as McpServerConfig,
     ToolsConfig as ToolsConfig,
     UrlPolicyConfig as UrlPolicyConfig,
 )
-from clawft_trio.config.structuring import Secret as Secret
 from clawft_trio.field_docs import document_fields as _document_fields
 
 __all__ = [

@@ -8,8 +8,9 @@ from typing import Any, get_args, get_type_hints
 import attrs
 
 from clawft_trio.config.redaction import REDACTED, redacted, redacted_arguments
-from clawft_trio.config.schema import Config, McpServerConfig
+from clawft_trio.config.schema import Config
 from clawft_trio.config.structuring import VARIABLE, Secret, folded, names_of, variable_names
+from clawft_trio.config.tool_sections import McpServerConfig
 
 _ABSENT = object()
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import attrs
 
-from clawft_trio.config.schema import Config, McpServerConfig
+from clawft_trio.config.schema import Config
 from clawft_trio.config.structuring import folded, names_of
+from clawft_trio.config.tool_sections import McpServerConfig
 from clawft_trio.errors import Problem
 
 _KNOWN = {folded(name): name for field in attrs.fields(McpServerConfig) for name in names_of(field)}

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
-from clawft_trio.config.schema import ToolsConfig
+from clawft_trio.config.tool_sections import ToolsConfig
 from clawft_trio.errors import Problem
 from clawft_trio.net import AddressPolicy
 from clawft_trio.tools.builtin import ChildPolicy, CommandPolicy, FetchPolicy

@@ -1,4 +1,4 @@
-"""The classes of a config.json, composed of the subpackages' own policies.
+"""A config.json: its providers, models, agent, routing and all other sections together.
 
 clawft's file is accepted unchanged; a setting without a counterpart (`gateway`, `channels`, `voice`, …) causes a
 warning. Durations in the file are milliseconds, as their names say; in the policies they are seconds.
@@ -11,216 +11,29 @@ from pathlib import Path
 from typing import Any, Literal
 
 import attrs
-from attrs.validators import and_, deep_mapping, ge, gt, instance_of, le, optional
+from attrs.validators import and_, deep_mapping, ge, instance_of, le, optional
 
 from clawft_trio.bus import BusConfig
-from clawft_trio.config.redaction import show_address, show_arguments
+from clawft_trio.config.redaction import show_address
+from clawft_trio.config.resilience_sections import (
+    AdaptiveLimitConfig,
+    ClocksConfig,
+    ProviderTimeoutsConfig,
+    RetryConfig,
+    TimeoutsConfig,
+)
 from clawft_trio.config.structuring import Secret, alias
+from clawft_trio.config.tool_sections import ToolsConfig
 from clawft_trio.costs import ModelPrice
 from clawft_trio.errors import Problem
 from clawft_trio.llm.catalog import KNOWN, LOCAL_FIRST_BYTE
 from clawft_trio.llm.model_options import ModelOptions
-from clawft_trio.net import Clocks
 from clawft_trio.pipeline import PermissionsPolicy, RateLimitPolicy, RoutingPolicy
-from clawft_trio.resilience import AdaptiveLimit, CircuitBreaker, Policy, Retry, RetryBudget, Timeout, compose
-from clawft_trio.retry_hints import RETRYABLE_STATUSES
+from clawft_trio.resilience import CircuitBreaker, Policy, RetryBudget, compose
 from clawft_trio.store.address import is_address
 from clawft_trio.target import split_name
 
 _WINDOWS: Any = deep_mapping(value_validator=ge(1), key_validator=instance_of(str))
-
-
-def _ms(default: float | None, *names: str) -> Any:
-    return attrs.field(default=default, validator=optional(gt(0)), metadata=alias(*names))
-
-
-@attrs.frozen(kw_only=True)
-class RetryConfig:
-    """The `retry` section, general or of one provider, which inherits the settings that it leaves out."""
-
-    #: retries after the first attempt
-    max_retries: int | None = attrs.field(default=None, validator=optional(ge(0)), metadata=alias("count"))
-    #: upper limit of the first wait
-    base_delay_ms: float | None = _ms(None, "initial_backoff_ms")
-    #: upper limit of every wait
-    max_delay_ms: float | None = _ms(None, "max_backoff_ms")
-    #: factor by which the upper limit grows with each further wait
-    backoff_multiplier: float | None = attrs.field(default=None, validator=optional(and_(ge(1), le(100))))
-    #: share of a wait that is random: 1 is full jitter, 0 none
-    jitter_fraction: float | None = attrs.field(
-        default=None, validator=optional(and_(ge(0), le(1))), metadata=alias("jitter")
-    )
-    #: statuses that are retried; an empty list is 500 to 599
-    retryable_status_codes: tuple[int, ...] | None = None
-    #: longest `Retry-After` that is waited for; a longer one ends the retries
-    max_retry_after_ms: float | None = _ms(None)
-    #: time after the first attempt after which no retry starts
-    total_ms: float | None = _ms(None)
-
-    def over(self, general: RetryConfig) -> RetryConfig:
-        """Return *general*, overridden by the settings that are set here."""
-        own = {name: value for name, value in attrs.asdict(self, recurse=False).items() if value is not None}
-        return attrs.evolve(general, **own)
-
-    def policy(self, budget: RetryBudget | None = None) -> Retry:
-        """Return the strategy with these settings."""
-        given: dict[str, Any] = {
-            "max_retries": self.max_retries,
-            "first_wait": _seconds(self.base_delay_ms),
-            "longest_wait": _seconds(self.max_delay_ms),
-            "multiplier": self.backoff_multiplier,
-            "jitter": self.jitter_fraction,
-            "longest_retry_after": _seconds(self.max_retry_after_ms),
-            "total": _seconds(self.total_ms),
-        }
-        return Retry(budget=budget, **{name: value for name, value in given.items() if value is not None})
-
-    @property
-    def statuses(self) -> frozenset[int]:
-        """HTTP statuses after which the same request may be sent again."""
-        if self.retryable_status_codes is None:
-            return frozenset(RETRYABLE_STATUSES)
-        return frozenset(self.retryable_status_codes or range(500, 600))
-
-
-@attrs.frozen(kw_only=True)
-class TimeoutsConfig:
-    """The `timeouts` section, in milliseconds; null switches a clock off."""
-
-    #: until the connection is ready
-    connect_ms: float | None = _ms(5_000.0)
-    #: until the headers of a response; 300 000 for local servers unless it is set
-    first_byte_ms: float | None = _ms(30_000.0)
-    #: until the first content of an answer
-    first_content_ms: float | None = _ms(60_000.0)
-    #: between two pieces of content; pings do not count
-    gap_ms: float | None = _ms(25_000.0)
-    #: between two pieces of content after a fragment of a tool call
-    tool_gap_ms: float | None = _ms(180_000.0)
-    #: for a whole turn
-    total_ms: float | None = _ms(600_000.0)
-    #: silence after which the next target is called in parallel
-    hedge_after_ms: float | None = _ms(10_000.0)
-    #: until the headers of an answer that is not streamed
-    unstreamed_ms: float | None = _ms(600_000.0)
-    #: silence of a model after a sign that it thinks
-    thinking_ms: float | None = _ms(120_000.0)
-    #: until the body ends after the end of the answer in it
-    linger_ms: float = attrs.field(default=2_000.0, validator=ge(0))
-
-    @property
-    def clocks(self) -> Clocks:
-        """The clocks of the transport."""
-        return Clocks(
-            connect=_seconds(self.connect_ms),
-            first_byte=_seconds(self.first_byte_ms),
-            unstreamed=_seconds(self.unstreamed_ms),
-            thinking=_seconds(self.thinking_ms),
-            linger=self.linger_ms / 1000,
-        )
-
-    @property
-    def attempt(self) -> Timeout:
-        """The clocks of one attempt."""
-        return Timeout(
-            first_content=_seconds(self.first_content_ms),
-            gap=_seconds(self.gap_ms),
-            tool_gap=_seconds(self.tool_gap_ms),
-        )
-
-    @property
-    def total(self) -> float | None:
-        """Seconds for a whole turn; None without a limit."""
-        return _seconds(self.total_ms)
-
-    @property
-    def hedge_after(self) -> float | None:
-        """Seconds of silence after which the next target is called in parallel; None for never."""
-        return _seconds(self.hedge_after_ms)
-
-
-@attrs.frozen(kw_only=True)
-class AdaptiveLimitConfig:
-    """The `adaptive_limit` section: observe each target's limits, from its headers or by measurement."""
-
-    #: whether limits are observed
-    enabled: bool = False
-    #: initial limit, in concurrent attempts and in attempts per second, when the target reports no limits
-    initial: int = attrs.field(default=10, validator=ge(1))
-    #: smallest limit in concurrent attempts
-    min_concurrent: int = attrs.field(default=1, validator=ge(1))
-    #: largest limit in concurrent attempts
-    max_concurrent: int = attrs.field(default=1000, validator=ge(1))
-    #: calls that may wait for one target
-    queue: int = attrs.field(default=1000, validator=ge(0))
-    #: longest wait of a call; null waits as long as its turn may take. With another target at hand, `hedge_after_ms`
-    queue_for_ms: float | None = _ms(60_000.0)
-
-    def policies(self) -> tuple[AdaptiveLimit, ...]:
-        """Return the strategy, or nothing when it is not enabled."""
-        if not self.enabled:
-            return ()
-        return (
-            AdaptiveLimit(
-                initial=self.initial,
-                min_concurrent=self.min_concurrent,
-                max_concurrent=self.max_concurrent,
-                queue=self.queue,
-                queue_for=_seconds(self.queue_for_ms),
-            ),
-        )
-
-
-_UNSET = -1.0
-"""Milliseconds of a clock that a model does not set; null would switch the clock off."""
-
-
-@attrs.frozen(kw_only=True)
-class ClocksConfig:
-    """The clocks of one model, in milliseconds; they override those of its provider. Null switches a clock off."""
-
-    connect_ms: float | None = _UNSET
-    first_byte_ms: float | None = _UNSET
-    unstreamed_ms: float | None = _UNSET
-    thinking_ms: float | None = _UNSET
-    linger_ms: float = _UNSET
-    first_content_ms: float | None = _UNSET
-    gap_ms: float | None = _UNSET
-    tool_gap_ms: float | None = _UNSET
-    hedge_after_ms: float | None = _UNSET
-
-    def __attrs_post_init__(self) -> None:
-        """Validate the values now, and not at the first call of the model."""
-        self.over(TimeoutsConfig())
-
-    def over(self, general: TimeoutsConfig) -> TimeoutsConfig:
-        """Return *general*, overridden by the clocks that are set here."""
-        own = {name: value for name, value in attrs.asdict(self).items() if value != _UNSET}
-        return attrs.evolve(general, **own)
-
-
-def _seconds(milliseconds: float | None) -> float | None:
-    return None if milliseconds is None else milliseconds / 1000
-
-
-@attrs.frozen(kw_only=True)
-class ProviderTimeoutsConfig:
-    """The clocks of one provider, in milliseconds. A clock that is left out is that of the general section."""
-
-    connect_ms: float | None = _ms(None)
-    first_byte_ms: float | None = _ms(None)
-    first_content_ms: float | None = _ms(None)
-    gap_ms: float | None = _ms(None)
-    tool_gap_ms: float | None = _ms(None)
-    hedge_after_ms: float | None = _ms(None)
-    unstreamed_ms: float | None = _ms(None)
-    thinking_ms: float | None = _ms(None)
-    linger_ms: float | None = attrs.field(default=None, validator=optional(ge(0)))
-
-    def over(self, general: TimeoutsConfig) -> TimeoutsConfig:
-        """Return *general*, overridden by the clocks that are set here."""
-        own = {name: value for name, value in attrs.asdict(self, recurse=False).items() if value is not None}
-        return attrs.evolve(general, **own)
 
 
 @attrs.frozen(kw_only=True)
@@ -332,104 +145,6 @@ class AgentsConfig:
     """The `agents` section."""
 
     defaults: AgentDefaults = AgentDefaults()
-
-
-@attrs.frozen(kw_only=True)
-class McpServerConfig:
-    """One MCP server: a command, or the URL of a server with streamable HTTP."""
-
-    #: the program, for a server over stdio
-    command: str | None = None
-    #: arguments of the program
-    args: tuple[str, ...] = attrs.field(default=(), repr=show_arguments)
-    #: environment variables for the program, in addition to the few that every child process gets
-    env: Mapping[str, Secret] = attrs.field(factory=dict)
-    #: folder that the program starts in; null is that of this process
-    cwd: str | None = None
-    #: the URL, for a server over HTTP
-    url: str | None = attrs.field(default=None, repr=show_address)
-    #: headers of every request
-    headers: Mapping[str, Secret] = attrs.field(factory=dict)
-    #: transport; when it is left out, it follows from `command` or `url`
-    transport: Literal["stdio", "http"] | None = None
-    #: whether the server is not started
-    disabled: bool = False
-    #: whether the server is started but its tools are not offered
-    internal_only: bool = False
-    #: patterns of the tools that are offered; `deny` overrides them
-    allow: tuple[str, ...] = ("*",)
-    #: patterns of tools that are not offered
-    deny: tuple[str, ...] = ()
-    #: whether to trust the server's hints that a tool is read-only
-    trust_hints: bool = False
-    #: longest duration of one call; null is the client's default
-    total_ms: float | None = _ms(None)
-    #: retries of a call; null for none, because only the server's operator knows whether repeating a call is safe
-    retry: RetryConfig | None = None
-
-
-@attrs.frozen(kw_only=True)
-class ExecConfig:
-    """clawft's `tools.exec`: limits of `run_command`."""
-
-    #: longest duration of a command in seconds
-    timeout: float | None = attrs.field(default=None, validator=optional(gt(0)))
-
-
-@attrs.frozen(kw_only=True)
-class CommandPolicyConfig:
-    """clawft's `tools.commandPolicy`: the programs that `run_command` may start.
-
-    `allowlist` adds to `tools.allow_commands`. Programs that start other programs (`git`, `python`, `sh`, …) are
-    allowed only by `tools.allow_commands`, with their arguments. All others are refused, with or without a `denylist`.
-    """
-
-    #: the list that is effective in clawft
-    mode: Literal["allowlist", "denylist"] = "allowlist"
-    #: names of programs
-    allowlist: tuple[str, ...] = ()
-    #: names or patterns of programs; they override `allowlist`
-    denylist: tuple[str, ...] = ()
-
-
-@attrs.frozen(kw_only=True)
-class UrlPolicyConfig:
-    """clawft's `tools.urlPolicy`: the addresses that `web_fetch` and attachments may use."""
-
-    #: false disables the protection in clawft; here private addresses stay refused unless `allow_private` is set
-    enabled: bool = True
-    #: whether private, loopback and link-local addresses are allowed
-    allow_private: bool = False
-    #: domains that are allowed even at private addresses; other domains stay allowed at public addresses
-    allowed_domains: tuple[str, ...] = ()
-    #: domains that are refused, each with its subdomains
-    blocked_domains: tuple[str, ...] = ()
-
-
-@attrs.frozen(kw_only=True)
-class ToolsConfig:
-    """The `tools` section."""
-
-    #: largest number of concurrent tool calls
-    concurrency: int = attrs.field(default=16, validator=ge(1))
-    #: MCP servers by name
-    mcp_servers: Mapping[str, McpServerConfig] = attrs.field(factory=dict)
-    #: whether file tools are confined to the workspace
-    restrict_to_workspace: bool = True
-    #: sets of built-in tools by name (`files`, `memory`, `fetch`, …); empty: the tools that only read
-    sets: tuple[str, ...] = ()
-    #: whether built-in tools that write are offered without an approval
-    unapproved: bool = False
-    #: rules for programs that `run_command` may start
-    allow_commands: tuple[str, ...] = ()
-    #: of clawft; not used: there is no web search
-    web: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
-    #: of clawft: limits of `run_command`
-    exec: ExecConfig = ExecConfig()
-    #: of clawft: programs that `run_command` may start
-    command_policy: CommandPolicyConfig = CommandPolicyConfig()
-    #: of clawft: addresses that `web_fetch` may reach
-    url_policy: UrlPolicyConfig = UrlPolicyConfig()
 
 
 _USER_SKILLS = "~/.clawft/skills"

@@ -18,10 +18,11 @@ several processes can share one ledger.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
+from typing import TypeAlias
 
 import trio
 
@@ -43,7 +44,7 @@ from clawft_trio.costs.records import (
     Spending,
 )
 from clawft_trio.costs.spending import GROUPS, Filter, as_text, entries_of, spending_of
-from clawft_trio.store import Connection, Durability, Store
+from clawft_trio.store import Connection, Durability, Store, Work
 
 _FROM_MIDNIGHT = Calendar()
 _NO_BILL = Bill()
@@ -58,9 +59,13 @@ def refunded(outcome: str) -> Bill:
     return Bill(cost=Decimal(0), outcome=outcome)
 
 
-_DURABILITY: Durability = "process"
+DURABILITY: Durability = "process"
 """The durability of a charge when its write returns: it survives the end of this process, including a kill. On SQLite
 it reaches the disk with the next commit that a turn waits for, at the latest with its reply."""
+
+
+Write: TypeAlias = Callable[[Work[int]], Awaitable[int]]
+"""Runs a transaction and returns its result."""
 
 
 class Ledger:
@@ -101,7 +106,7 @@ class Ledger:
         everybody: Limits = UNLIMITED,
         tokens: int = 0,
         if_lost: Bill = _NO_BILL,
-        first: Sequence[Closing] = (),
+        write: Write | None = None,
     ) -> Reservation:
         """Reserve *amount* if it fits into every limit together with the spent and reserved amounts.
 
@@ -112,7 +117,8 @@ class Ledger:
           everybody: the limits of all senders together.
           tokens: input and output, an upper estimate.
           if_lost: the charge when it is never settled: no more than *amount*.
-          first: closings to write before, in the same transaction; not written if *amount* does not fit.
+          write: runs the transaction, with others in front that are not written if *amount* does not fit; None:
+            `Store.transact` runs it.
 
         Raises:
           BudgetExceeded: it does not fit. `retry_after` is the time until the blocking limits have room, as far as that
@@ -139,13 +145,13 @@ class Ledger:
         def reserve(connection: Connection) -> int:
             nonlocal ran
             before, ran = ran, True
-            charges.close_all(moment, first, connection)
             # On a second run the first one may have been committed.
             found = charges.find(moment, wanted, connection) if before else None
             return charges.reserve(moment, wanted, connection) if found is None else found
 
-        id_ = await self.store.transact(reserve, durability=_DURABILITY, repeatable=True)
-        return Reservation(id=id_, claim=claim, amount=amount)
+        if write is None:
+            write = partial(self.store.transact, durability=DURABILITY, repeatable=True)
+        return Reservation(id=await write(reserve), claim=claim, amount=amount)
 
     async def settle(self, reservation: Reservation, bill: Bill) -> bool:
         """Replace *reservation* by its bill; return False, and change nothing, if it was closed before.
@@ -177,7 +183,7 @@ class Ledger:
         """
         closing = partial(charges.close_all, self.moment(), closings)
         # When it runs again after its own commit, it finds every reservation closed.
-        return await self.store.transact(closing, durability=_DURABILITY, repeatable=True)
+        return await self.store.transact(closing, durability=DURABILITY, repeatable=True)
 
     async def release(self, turn_ids: Iterable[str]) -> int:
         """Charge the reservations of earlier processes for *turn_ids* and the turns below, as lost; return how many.

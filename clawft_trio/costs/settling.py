@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
+from functools import partial
 
 import trio
 
 from clawft_trio.backoff import backoff
 from clawft_trio.costs import charges
-from clawft_trio.costs.ledger import Ledger
+from clawft_trio.costs.ledger import DURABILITY, Ledger, Write
 from clawft_trio.costs.owed import OwedFile
 from clawft_trio.costs.records import Claim, Closing, Reservation
 from clawft_trio.errors import StoreError
-from clawft_trio.store import Connection
 from clawft_trio.store.ownership import Ownership
 
 _log = logging.getLogger("clawft_trio.costs")
@@ -50,8 +50,6 @@ class Settling:
         self._file = owed
         #: ownership with the fenced writes that settlements join; None: each settlement is written at once
         self.ownership: Ownership | None = None
-        #: settlements to write with the next write of their turn, by turn and by the id of the reservation
-        self._joining: dict[str, dict[int, Closing]] = {}
         #: settlements that are not written yet, by the id of the reservation
         self._owed: dict[int, Closing] = {}
         #: ids of those that are in the file, too
@@ -90,37 +88,25 @@ class Settling:
         raise error
 
     def _join(self, ownership: Ownership, turn_id: str, closing: Closing) -> None:
-        joining, moment = self._joining.setdefault(turn_id, {}), self._ledger.moment()
-        joining[closing.id] = closing
-
-        def step(connection: Connection) -> None:
-            # A reservation of the turn may already have settled it.
-            if closing.id in joining:
-                charges.close(moment, closing, connection)
-
         def ended(written: bool) -> None:
-            self.note_written(turn_id, [closing]) if written else self._keep_all(turn_id)
+            if not written:
+                self._keep(closing)
 
+        step = partial(charges.close, self._ledger.moment(), closing)
         ownership.postpone(turn_id, step, outlives_turn=True, ended=ended)
 
-    def joining(self, turn_id: str) -> tuple[Closing, ...]:
-        """Return the settlements that wait for a write of *turn_id*; a reservation of the turn writes them first."""
-        return tuple(self._joining.get(turn_id, {}).values())
-
-    def note_written(self, turn_id: str, closings: Sequence[Closing]) -> None:
-        """Remove *closings* from those that wait for a write of *turn_id*."""
-        joining = self._joining.get(turn_id, {})
-        for closing in closings:
-            joining.pop(closing.id, None)
-        if not joining:
-            self._joining.pop(turn_id, None)
-
-    def _keep_all(self, turn_id: str) -> None:
-        """Keep the waiting settlements of a turn that ended without another write."""
-        for closing in self._joining.pop(turn_id, {}).values():
-            self._keep(closing)
+    def write_of(self, turn_id: str) -> Write | None:
+        """Return how to write a reservation of *turn_id*: with the pending steps of the turn; None: alone."""
+        if self.ownership is None or not self.ownership.guards(turn_id):
+            return None
+        return partial(self.ownership.write, turn_id, durability=DURABILITY, concurrent=False)
 
     def _keep(self, closing: Closing) -> None:
+        """Keep *closing* until `serve` or the next reservation writes it.
+
+        If this process crashes before, the reservation is still open in the ledger: when its lease has ended, the
+        ledger charges it as lost.
+        """
         self._owed[closing.id] = closing
         self._new.set()
 

@@ -244,18 +244,15 @@ class CostTracker:
         settling = account._settling
         if settling:
             await settling.write_owed()
-        first = settling.joining(turn_id)
-        reservation = await account.ledger.reserve(
+        return await account.ledger.reserve(
             claim,
             self.estimate(target, expected.input_tokens, expected.output_tokens),
             own=limits_of(self._anonymous if payer.auth is None else payer.auth.permissions),
             everybody=account._everybody,
             tokens=ceil(expected.input_tokens * self._margin) + expected.output_tokens,
             if_lost=Bill(usage=sent, cost=self.cost(target, sent)),
-            first=first,
+            write=settling.write_of(turn_id),
         )
-        settling.note_written(turn_id, first)
-        return reservation
 
     # --- after -------------------------------------------------------------------------------------------
 

@@ -17,17 +17,17 @@ class Item:
     __slots__ = ("citations", "done", "given", "kind", "place", "position", "shown")
 
     def __init__(self, kind: str, place: int, position: int) -> None:
-        self.kind = kind
+        self.kind: str = kind
         #: index of the item in the events
-        self.place = place
+        self.place: int = place
         #: number of parts of the answer before the item
-        self.position = position
+        self.position: int = position
         #: arguments at the start of a function call: nearly always empty, because the deltas carry the arguments
-        self.given = ""
+        self.given: str = ""
         #: number of characters of text or arguments in its deltas
-        self.shown = 0
+        self.shown: int = 0
         self.citations: list[Citation] = []
-        self.done = False
+        self.done: bool = False
 
 
 def text_of(part: Mapping[str, Any]) -> str:

@@ -80,7 +80,7 @@ class Malformed:
     has_method: bool = False
     #: whether it is not JSON in UTF-8, rather than JSON of another shape
     syntax: bool = False
-    #: beginning of the line, for a log
+    #: beginning of the line, at most 4 kB; secrets in it are not masked
     sample: str = ""
     #: the message with U+FFFD for each half of a surrogate pair, where only those are wrong: a list is read from it
     repaired: Envelope | None = None
@@ -244,6 +244,7 @@ _LONGEST_REPAIR = 1024 * 1024
 """Bytes of the largest message in which lone surrogates are replaced: about 10 ms."""
 
 _MOST_REPAIRS = 1000
+"""Largest number of lone surrogates that are replaced in one message."""
 
 
 def _without_lone_surrogates(text: bytes) -> bytes | None:
@@ -259,7 +260,8 @@ def _without_lone_surrogates(text: bytes) -> bytes | None:
         pieces.append(found.group())
         if found.end() == len(text):
             break
-        if len(pieces) > _MOST_REPAIRS or not _LONE.match(text, found.end()):
+        # Each repair adds two pieces.
+        if len(pieces) // 2 >= _MOST_REPAIRS or not _LONE.match(text, found.end()):
             return None
         pieces.append(rb"\ufffd")
         position = found.end() + 6
@@ -302,7 +304,7 @@ def _malformed(reason: str, head: bytes, tail: bytes, *, syntax: bool = False) -
         id=_as_id(id_text),
         has_method=b'"method"' in members,
         syntax=syntax,
-        sample=head[:200].decode("utf-8", "replace"),
+        sample=head[:_HEAD].decode("utf-8", "replace"),
     )
 
 

@@ -56,6 +56,7 @@ from clawft_trio.mcp.notifications import (
 from clawft_trio.mcp.request_table import RequestTable
 from clawft_trio.mcp.send_queue import SendQueue
 from clawft_trio.nursery import open_hidden_nursery
+from clawft_trio.observe.redaction import Redactor, cut_redacted, redact_secrets
 
 T = TypeVar("T")
 
@@ -139,6 +140,8 @@ class Multiplexer:
         self._answering = IncomingRequests(
             self.send_answer, self.send_answer_nowait, serve, limit=math.inf if patient else QUEUED
         )
+        #: masks the secrets that the transport has given to the peer; set by the transport
+        self.redact: Redactor = redact_secrets
         self._ended: McpError | None = None
         self._stray = self._malformed = self._dropped = 0
         #: whether the peer may send no requests (2026-07-28); they are dropped
@@ -212,7 +215,7 @@ class Multiplexer:
         total = DEFAULT_TOTAL if options.total is None else options.total
         pending = Pending(key, line, method, options, started=trio.current_time(), total=total)
         answer = await self._answer(pending)
-        return _read_answer(method, answer, decode, server=self.name)
+        return _read_answer(method, answer, decode, server=self.name, redact=self.redact)
 
     async def _answer(self, pending: Pending) -> Envelope:
         def leave(_: object) -> trio.lowlevel.Abort:
@@ -254,7 +257,9 @@ class Multiplexer:
     def _note_malformed(self, message: Malformed) -> None:
         self._malformed += 1
         if self._on_malformed is not None:
-            self._on_malformed(message)
+            partial = len(message.sample.encode(errors="replace")) >= _WHOLE_SAMPLE
+            shown = cut_redacted(message.sample, _SHOWN_SAMPLE, redact=self.redact, partial=partial)
+            self._on_malformed(attrs.evolve(message, sample=shown))
         pending = None if message.has_method else self._requests.find(message.id)
         if pending is None:
             return
@@ -416,12 +421,18 @@ class Multiplexer:
 
 _NULL = Raw(b"null")
 
+_SHOWN_SAMPLE = 200
+"""Characters of a malformed line in logs and events."""
 
-def _read_answer(method: str, answer: Envelope, decode: Decode[T], *, server: str) -> T:
+_WHOLE_SAMPLE = 4000
+"""Bytes of a sample from which on it may be only the beginning of a line."""
+
+
+def _read_answer(method: str, answer: Envelope, decode: Decode[T], *, server: str, redact: Redactor) -> T:
     # Some servers always write both members, and null for the one that does not apply.
     if answer.error and answer.error != _NULL:
         error = decode_error(answer.error)
-        raise PeerError(error.message or "no message", code=error.code, data=error.data, server=server)
+        raise PeerError(redact(error.message or "no message"), code=error.code, data=error.data, server=server)
     if not answer.result:
         raise ProtocolViolation(f"{method}: the answer has neither result nor error", server=server)
     try:

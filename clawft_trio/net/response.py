@@ -21,6 +21,9 @@ MAX_READ = 32 * 1024 * 1024
 # Seconds. Closing a connection waits for nothing; this bounds unexpected waits.
 _GRACE = 1.0
 
+# Values of Content-Encoding that mean no compression. All but `identity` are mistakes of servers, such as a charset.
+_NO_COMPRESSION = frozenset({"", "identity", "none", "utf-8", "utf8", "binary", "8bit", "aws-chunked"})
+
 # Bytes requested from the network in one read.
 _READ = 64 * 1024
 
@@ -73,8 +76,9 @@ class HttpResponse:
           TransportFailed: the connection broke, or ended before the body did.
           InvalidResponse: the body does not match its content-encoding, or the encoding is not supported.
         """
-        encoding = self.headers.get("content-encoding", "identity").strip().lower()
-        if encoding in {"", "identity"}:
+        named = self.headers.get("content-encoding", "").lower().split(",")
+        encoding = ",".join(one for name in named if (one := name.strip()) not in _NO_COMPRESSION)
+        if not encoding:
             return self._chunks
         if encoding in {"gzip", "x-gzip", "deflate"}:
             return _Inflated(self._chunks)
@@ -236,7 +240,11 @@ class _Inflated:
     async def __anext__(self) -> bytes:
         piece = b""
         while not piece and not self._zlib.eof:
-            piece = self._inflate(self._zlib.unconsumed_tail or await self._more())
+            tail = self._zlib.unconsumed_tail
+            if tail:
+                # The data of one read may become 64 MiB: other tasks run between the pieces.
+                await trio.lowlevel.checkpoint()
+            piece = self._inflate(tail or await self._more())
         if not piece:
             raise StopAsyncIteration
         return piece

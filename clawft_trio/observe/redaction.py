@@ -44,6 +44,23 @@ def redact_secrets(text: str) -> str:
     return _SHAPES.sub(_keep_name, text)
 
 
+def cut_redacted(text: str, limit: int, *, redact: Redactor = redact_secrets, partial: bool = False) -> str:
+    """Mask secrets in *text*, then cut it to *limit* characters, so that no part of a secret remains.
+
+    Args:
+      partial: *text* is itself the beginning of a longer one: its last word, which may be a part of a secret, is left
+        out. Masks are shorter than secrets, so the end of *text* may be inside of *limit*.
+    """
+    if partial:
+        blank = max(map(text.rfind, " \n\t"))
+        text = text[: max(blank, len(text) - _LONGEST_SECRET, 0)]
+    return redact(text)[:limit]
+
+
+_LONGEST_SECRET = 2048
+"""Characters of a secret that may be cut; a longer last word is left out only so far."""
+
+
 def redact_address(text: str) -> str:
     """Return *text* with accounts and query values of addresses masked, and with other secrets masked."""
     if "://" in text:

@@ -272,11 +272,19 @@ class Ownership:
             raise LeaseLost("the turn is over")
         guarded.pending.append(_Step(work, outlives_turn, ended))
 
-    async def write(self, turn_id: str, work: Work[T], *, durability: Durability = "power", ends: bool = False) -> T:
+    async def write(
+        self,
+        turn_id: str,
+        work: Work[T],
+        *,
+        concurrent: bool = True,
+        durability: Durability = "power",
+        ends: bool = False,
+    ) -> T:
         """Run *work* in one transaction with the pending steps of the turn, if its lease is still held.
 
-        *work* may run again after it was committed; see `Store.transact`. When it *ends* the turn, steps that only
-        its next run would need are left out.
+        *work* may run again after it was committed; see `Store.transact`, also for *concurrent*. When it *ends* the
+        turn, steps that only its next run would need are left out.
 
         Raises:
           LeaseLost: another process has taken the session over. Nothing was written.
@@ -293,7 +301,7 @@ class Ownership:
         try:
             result = await self.store.transact(
                 _fenced(lease, [step.work for step in steps], work),
-                concurrent=True,
+                concurrent=concurrent,
                 durability=durability,
                 repeatable=True,
             )

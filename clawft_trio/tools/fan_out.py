@@ -27,7 +27,7 @@ from clawft_trio.errors import (
 )
 from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
 from clawft_trio.observe.events import LockWaited, Noted, ToolEnded, ToolStarted
-from clawft_trio.observe.redaction import redact_secrets
+from clawft_trio.observe.redaction import cut_redacted, redact_secrets
 from clawft_trio.tools.arguments import read_arguments
 from clawft_trio.tools.media import MEDIA_LIMIT, Media, split_result
 from clawft_trio.tools.path_keys import path_keys
@@ -353,7 +353,7 @@ class FanOut:
             self._report_end(job, "cancelled", trio.current_time())
             raise
         if error.__cause__ is exc:
-            shown = redact_secrets(" ".join(str(error).split()))[:_LONGEST_LOGGED]
+            shown = cut_redacted(" ".join(str(error).split()), _LONGEST_LOGGED)
             self.context.log.warning("tool %s failed: %s", job.call.name, shown)
             if self.context.log.isEnabledFor(logging.DEBUG):
                 lines = redact_secrets("".join(traceback.format_exception(exc)))

@@ -7,6 +7,7 @@ that conflicts with it overtakes it (no starvation).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -159,7 +160,7 @@ class PathLocks:
         #: for resolving paths: this may hang on a dead mount, and must not use up the threads of tools
         self.threads: trio.CapacityLimiter = trio.CapacityLimiter(_PATH_THREADS)
         self._root = _Node()
-        self._number = 0
+        self._numbers = itertools.count()
         # In the order of the requests.
         self._requests: dict[LockRequest, None] = {}
         # The subset of requests that conflict with every request.
@@ -190,8 +191,7 @@ class PathLocks:
           wants: paths and modes; without any, it conflicts only with requests that are *alone*.
           alone: the request conflicts with every other one.
         """
-        self._number += 1
-        request = LockRequest(self, wants, self._number, alone=alone)
+        request = LockRequest(self, wants, next(self._numbers), alone=alone)
         in_the_way = _newest(self._alone, self._requests if alone else {})
         for key, mode in wants:
             self._find_in_the_way(key, mode, in_the_way)

@@ -192,7 +192,7 @@ async def test_without_a_compactor_old_turns_are_cut() -> None:
     assert (answers[0], answers[-1], model.summaries) == ("known", "unknown", [])
 
 
-async def test_a_compactor_of_the_users_own_is_asked() -> None:
+async def test_a_compactor_that_the_user_gives_is_called() -> None:
     seen: list[Excess] = []
 
     class Own:
@@ -397,6 +397,31 @@ async def test_a_result_larger_than_its_share_is_cut_and_can_be_read(tmp_path: P
         ["read_log", "read_result"],
         ["read_log", "read_result"],
     ]
+
+
+@pytest.mark.parametrize(("lines", "calls"), [([2000] * 8, 8), ([5, 5, 2000, 5], 4), ([2000, 2000], 2)])
+async def test_the_results_of_one_round_fit_into_the_window_together(lines: list[int], calls: int) -> None:
+    sent: list[ChatRequest] = []
+
+    def choose(request: ChatRequest):
+        sent.append(request)
+        if len(sent) == 1:
+            return [*(CallTool("read_log", {"lines": many}, id=f"c{n}") for n, many in enumerate(lines)), Finish()]
+        return [Say("done"), Finish()]
+
+    config = Config(context_windows={"p/*": 8000})
+    async with open_agent(
+        ["p/m"], providers={"p": ScriptedProvider(choose=choose, name="p")}, tools=[read_log], config=config
+    ) as agent:
+        reply = await agent.ask("look", session="s")
+    assert reply.text == "done"
+    sizes = [count_tokens(result.text) for result in reply.tools]
+    assert len(sizes) == calls
+    # Half of the window for all, a quarter for each, and the line that says how to read the rest.
+    assert sum(sizes) <= 8000 // 2 + 100 * calls
+    assert max(sizes) <= 8000 // 4 + 100
+    # What others do not need, a large one may use.
+    assert (max(sizes) > 800) == (calls < 8)
 
 
 async def test_another_sessions_results_cannot_be_read(tmp_path: Path) -> None:

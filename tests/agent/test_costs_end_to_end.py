@@ -97,7 +97,7 @@ async def reply_to(bus: MessageBus, content: str, *, sender: str = "ana") -> Out
     raise AssertionError("no reply")
 
 
-async def test_the_ledger_knows_who_asked_what_of_whom_and_what_it_cost(tmp_path: Path) -> None:
+async def test_the_ledger_has_sender_agent_target_and_cost(tmp_path: Path) -> None:
     answers: Mapping[str, list] = {
         "large": [[Status(429)], [Say("Half an ans"), ResetConnection()]],
         "small": [[Say("A coat."), Finish(usage=Usage(input_tokens=1000, output_tokens=500))]],

@@ -239,7 +239,7 @@ async def test_one_at_a_time_means_in_call_order(autojump_clock: object) -> None
     assert [what for kind, what, _ in log.ran if kind == "begin"] == ["switch a", "look b"]
 
 
-async def test_nobody_is_asked_to_approve_a_call_of_an_answer_that_is_not_complete(autojump_clock: object) -> None:
+async def test_approval_is_not_requested_before_the_answer_is_complete(autojump_clock: object) -> None:
     log = Log()
     asked = []
 

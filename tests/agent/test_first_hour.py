@@ -112,7 +112,7 @@ async def test_a_message_of_another_role_is_refused_with_advice(role: str) -> No
 # --- conversations ---------------------------------------------------------------------------------------------
 
 
-async def test_without_a_session_each_question_is_a_conversation_of_its_own() -> None:
+async def test_without_a_session_each_question_is_a_separate_conversation() -> None:
     model = ScriptedProvider.saying("Noted.")
     async with open_agent(["p/m"], providers={"p": model}) as agent:
         first = await agent.ask("Bob's secret is 42.")
@@ -211,7 +211,7 @@ async def test_an_unknown_set_and_one_without_a_workspace_are_refused(tmp_path: 
         await opened("commands", workspace=tmp_path)
 
 
-def test_the_table_says_which_sets_only_read() -> None:
+def test_the_table_names_the_sets_that_only_read() -> None:
     assert all(TOOL_SETS[name].read_only for name in DEFAULT_SETS)
     assert not any(TOOL_SETS[name].read_only for name in ("files", "memory", "fetch", "commands"))
 

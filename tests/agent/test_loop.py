@@ -223,12 +223,12 @@ async def test_a_turn_that_takes_too_long_is_given_up(autojump_clock: object) ->
     assert loop.statistics().failed == 1
 
 
-def test_waits_are_told_as_people_say_them() -> None:
+def test_waits_are_rounded_and_written_in_words() -> None:
     told = [duration(seconds) for seconds in (0.0, 1.0, 59.2, 100.0, 3600.0, 86400.0, 10 * 86400.0)]
     assert told == ["1 second", "1 second", "60 seconds", "2 minutes", "60 minutes", "24 hours", "10 days"]
 
 
-def test_a_wait_without_an_end_is_not_promised() -> None:
+def test_an_infinite_wait_is_left_out_of_the_reply() -> None:
     reply = failure_reply(asks("x"), RateLimitExceeded("x", retry_after=float("inf")))
     assert "retry_after" not in reply.metadata
 
@@ -301,7 +301,7 @@ async def test_a_channel_that_hangs_takes_no_slot_from_the_others(autojump_clock
 # --- cancelling --------------------------------------------------------------------------------------------
 
 
-async def test_a_stopped_turn_says_so_and_the_next_one_goes_on(autojump_clock: object) -> None:
+async def test_a_stopped_turn_is_reported_and_the_next_one_runs(autojump_clock: object) -> None:
     async with running() as (bus, loop, seen):
         message = asks("long", metadata={"takes": 100})
         await bus.publish_inbound(message)
@@ -527,7 +527,7 @@ async def test_a_reply_is_on_the_shelf_until_its_channel_has_it() -> None:
         assert await undelivered.waiting() == {}
 
 
-async def test_a_message_that_cannot_be_written_down_is_told_so() -> None:
+async def test_a_message_that_cannot_be_stored_is_reported() -> None:
     class Broken:
         async def accepted(self, message: InboundMessage) -> bool:
             await trio.lowlevel.checkpoint()
@@ -553,7 +553,7 @@ async def test_a_message_that_cannot_be_written_down_is_told_so() -> None:
     assert loop.statistics() == attrs.evolve(loop.statistics(), failed=1, answered=0, duplicates=0)
 
 
-async def test_who_was_told_that_a_message_is_in_need_not_send_it_again() -> None:
+async def test_an_accepted_message_is_in_the_journal_before_the_loop_begins() -> None:
     async with journalled() as (bus, journal):
         AgentLoop(bus, echo, journal=journal)
         message = asks("hello")
@@ -736,14 +736,14 @@ async def soak(seed: int, turns: int) -> None:
 
 @settings(deadline=None, max_examples=8)
 @given(seed=st.integers(0, 2**32))
-def test_a_soak_leaves_nobody_without_a_reply(seed: int) -> None:
+def test_every_message_of_a_soak_has_a_reply(seed: int) -> None:
     in_mock_time(lambda: soak(seed, 200))()
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(5))
-def test_a_long_soak_leaves_nobody_without_a_reply(seed: int) -> None:
+def test_every_message_of_a_long_soak_has_a_reply(seed: int) -> None:
     in_mock_time(lambda: soak(seed, 10_000))()
 
 

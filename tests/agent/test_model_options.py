@@ -42,13 +42,13 @@ async def asked(model, **options):
         return server.requests[0].body
 
 
-async def test_a_target_has_its_own_options_over_the_general_ones():
+async def test_the_options_of_a_target_override_the_general_ones():
     body = await asked("openai/gpt-5-mini")
     assert (body["reasoning_effort"], body["service_tier"], body["max_completion_tokens"]) == ("low", "flex", 50)
     assert (await asked("openai/gpt-5"))["reasoning_effort"] == "high"
 
 
-async def test_a_question_has_its_own_options_over_the_targets():
+async def test_the_options_of_a_question_override_those_of_the_target():
     body = await asked("openai/gpt-5-mini", reasoning_effort="medium", extra={"service_tier": "priority"})
     assert (body["reasoning_effort"], body["service_tier"]) == ("medium", "priority")
 
@@ -98,7 +98,7 @@ def test_every_clock_can_be_set_for_one_model():
     assert config.timeouts_of("openai", model="other").clocks.connect == 2.0
 
 
-def test_what_a_model_leaves_out_is_its_providers():
+def test_settings_that_a_model_leaves_out_are_those_of_its_provider():
     timeouts, _ = clocks_of({"connect_ms": 2000}, {"gap_ms": 1000})
     assert (timeouts.clocks.connect, timeouts.clocks.first_byte, timeouts.gap_ms) == (2.0, 20.0, 1000)
 

@@ -42,7 +42,7 @@ def choose(request):
 
 
 @pytest.mark.timeout(120)
-async def test_every_message_of_an_odd_name_has_its_own_reply(place) -> None:
+async def test_messages_with_unusual_names_have_separate_replies(place) -> None:
     provider = ScriptedProvider(choose=choose, name="p")
     async with open_agent(["p/m"], providers={"p": provider}, config=CONFIG, store=place) as agent:
         for number, (chat, id_) in enumerate(ODD):
@@ -74,7 +74,7 @@ async def pay(n: str) -> str:
     return n
 
 
-async def test_what_no_database_can_store_of_a_turn_is_stored_all_the_same(place) -> None:
+async def test_texts_with_nul_and_lone_surrogates_are_stored_with_replacements(place) -> None:
     async with open_store(place, migrations=MIGRATIONS) as store:
         sessions, journal = Sessions(store), Journal(store)
         await sessions.keep_result("s", UNSTORABLE, UNSTORABLE)

@@ -77,7 +77,7 @@ async def test_a_workspace_gives_the_agent_its_character_and_its_files(tmp_path:
     assert "write_file" not in names  # nobody approves, so nothing that writes is offered
 
 
-async def test_a_missing_key_is_told_when_the_agent_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_key_is_reported_when_the_agent_opens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(NotConfigured, match="OPENAI_API_KEY"):
         async with open_agent(["openai/gpt-5-mini"]):
@@ -222,7 +222,7 @@ async def test_an_mcp_servers_tools_are_the_agents(tmp_path: Path) -> None:
         assert all(name.startswith("echo__") for name in names)
 
 
-async def test_what_the_configuration_says_is_done(tmp_path: Path) -> None:
+async def test_the_settings_of_the_configuration_take_effect(tmp_path: Path) -> None:
     async with open_fault_server(models={"m": [[Status(418)], [Say("Hello."), Finish()]]}) as server:
         path = tmp_path / "config.json"
         path.write_text(

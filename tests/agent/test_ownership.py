@@ -286,7 +286,7 @@ def test_only_owners_write_whatever_happens(shared_place, request: pytest.Fixtur
     )
 
 
-async def test_an_expired_lease_that_nobody_has_taken_is_still_good(shared_place) -> None:
+async def test_an_expired_lease_that_no_process_has_taken_is_still_valid(shared_place) -> None:
     async with open_store(shared_place, migrations=MIGRATIONS) as store:
         first, second = Worker(store), Worker(store)
         _, claimed = await first.journal.accept(asks("a", 1), claim=True)
@@ -297,7 +297,7 @@ async def test_an_expired_lease_that_nobody_has_taken_is_still_good(shared_place
         assert await second.journal.claim(5) == ()
 
 
-async def test_a_lost_turn_is_abandoned_and_says_nothing(shared_place) -> None:
+async def test_a_turn_that_lost_its_lease_ends_without_a_reply(shared_place) -> None:
     lost: list[str] = []
     async with open_store(shared_place, migrations=MIGRATIONS) as store:
         first, second = Worker(store), Worker(store)

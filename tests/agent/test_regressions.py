@@ -18,7 +18,7 @@ async def weather(city: str) -> str:
     return f"{city}: rain"
 
 
-async def test_who_leaves_at_the_tools_answers_leaves_them_in_the_session() -> None:
+async def test_tool_results_are_in_the_session_when_the_consumer_leaves_at_them() -> None:
     model = ScriptedProvider.using_tools(CallTool("weather", {"city": "Oslo"}), then="A coat.")
     async with open_agent(["p/m"], providers={"p": model}, tools=[weather]) as agent:
         reply = await agent.ask("What now?", on_event=lambda event: not isinstance(event, ToolsAnswered))
@@ -53,7 +53,7 @@ async def test_a_question_that_is_none_does_not_spoil_the_session() -> None:
         assert (await agent.ask("hello")).text == "hello"
 
 
-async def test_what_is_no_list_of_models_and_no_tool_is_told_so() -> None:
+async def test_an_invalid_list_of_models_or_tool_is_reported() -> None:
     with pytest.raises(TypeError, match="models are a list"):
         async with open_agent("p/m"):
             raise AssertionError("opened")

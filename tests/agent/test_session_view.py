@@ -197,7 +197,7 @@ def test_a_cleared_result_is_one_line_with_what_when_how_large_and_how_to_get_it
     assert "\n" not in line
 
 
-def test_what_cannot_be_read_again_is_not_said_to_be() -> None:
+def test_a_result_that_cannot_be_read_again_is_not_offered_for_reading() -> None:
     assert "read_result" not in str(shown(tail(LONG, 3), readable=False))
 
 

@@ -165,7 +165,7 @@ async def test_the_history_holds_tool_calls_and_their_results(sessions) -> None:
     assert await sessions.history("nobody") == ()
 
 
-async def test_a_resumed_turn_is_not_told_twice(sessions) -> None:
+async def test_a_resumed_turn_is_not_reported_twice(sessions) -> None:
     await sessions.append("s", [Message.user("before")])
     await sessions.append("s", [Message.user("q"), Message.assistant("half")], turn_id="t1")
     await sessions.append("s", [Message.user("q"), Message.assistant("whole")], turn_id="t1")

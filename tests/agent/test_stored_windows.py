@@ -30,7 +30,7 @@ def small(limit: int) -> ScriptedProvider:
     return ScriptedProvider(choose=choose, name="p")
 
 
-async def test_the_next_process_knows_what_a_refusal_has_taught(tmp_path: Path) -> None:
+async def test_the_next_process_uses_the_window_derived_from_a_refusal(tmp_path: Path) -> None:
     store = tmp_path / "agent.db"
     model = small(4000)
     async with open_agent(["p/small"], providers={"p": model}, store=store) as agent:
@@ -46,7 +46,7 @@ async def test_the_next_process_knows_what_a_refusal_has_taught(tmp_path: Path) 
     assert all(request_tokens(request) < request_tokens(refused[0]) for request in again.requests)
 
 
-async def test_what_was_learnt_last_is_written_at_the_end_and_forgotten_after_a_week() -> None:
+async def test_the_last_derived_window_is_stored_at_the_end_and_expires_after_a_week() -> None:
     today = datetime(2026, 11, 1, tzinfo=UTC)
     async with open_store(None, migrations=WINDOW_MIGRATIONS) as store:
         async with open_stored_windows(store, windows := Windows(), now=lambda: today):

@@ -154,7 +154,7 @@ async def test_a_sender_without_rights_is_offered_no_tools() -> None:
     assert model.requests[0].tools == ()
 
 
-async def test_repeated_call_ids_are_told_apart(autojump_clock: trio.testing.MockClock) -> None:
+async def test_repeated_call_ids_are_distinguished(autojump_clock: trio.testing.MockClock) -> None:
     twice = [CallTool("weather", {"city": "Oslo"}, id="x"), CallTool("weather", {"city": "Bergen"}, id="x")]
     model = ScriptedProvider.using_tools(*twice, then="Rain.")
     reply = await turns(model).answer(question(), Call())
@@ -175,7 +175,7 @@ async def test_a_failure_keeps_what_was_done(autojump_clock: trio.testing.MockCl
     assert caught.value.attempts
 
 
-async def test_a_reader_who_had_enough_gets_what_was_shown(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_consumer_that_stops_early_gets_the_text_that_was_shown(autojump_clock: trio.testing.MockClock) -> None:
     async def enough(event: object) -> None:
         if not isinstance(event, RoundStarted):
             raise ConsumerLeft
@@ -187,7 +187,7 @@ async def test_a_reader_who_had_enough_gets_what_was_shown(autojump_clock: trio.
     assert [message.text for message in notebook.kept["test:1"]] == ["What do I wear?", "One "]
 
 
-async def test_cancelled_anywhere_a_turn_is_written_down_and_leaves_nothing(
+async def test_cancelled_anywhere_a_turn_is_stored_and_leaves_nothing(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     model = ScriptedProvider.using_tools(*THREE, then="Rain.")

@@ -107,14 +107,14 @@ def test_text_becomes_a_value_of_the_type(kind: object, text: str, value: object
         (Forecast, "null", {"$"}),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_told_by_place(kind: object, text: str, problems: set[str]) -> None:
+def test_what_does_not_fit_is_reported_with_its_place(kind: object, text: str, problems: set[str]) -> None:
     with pytest.raises(InvalidAnswer) as told:
         AnswerForm.of(kind).value_of(response(text))
     assert {problem.path for problem in told.value.problems} == problems
     assert told.value.partial == text
 
 
-def test_a_validators_own_words_are_told() -> None:
+def test_the_message_of_a_validator_is_reported() -> None:
     with pytest.raises(InvalidAnswer, match="no place on earth"):
         AnswerForm.of(Forecast).value_of(response('{"city": "Venus", "degrees": 464}'))
 
@@ -136,7 +136,7 @@ def test_objects_refuse_what_they_do_not_know(kind: object) -> None:
     assert closed(AnswerForm.of(kind).schema)
 
 
-def test_what_openai_can_promise_is_asked_for_strictly() -> None:
+def test_schemas_that_openai_can_guarantee_are_sent_as_strict() -> None:
     assert fits_strict(AnswerForm.of(Place).schema)
 
 
@@ -223,7 +223,7 @@ def test_whatever_pydantic_makes_is_a_type() -> None:
         AnswerForm.of(Positive).value_of(response('{"n": -1}'))
 
 
-def test_keys_of_a_table_are_what_they_are_said_to_be() -> None:
+def test_keys_of_a_mapping_have_the_declared_type() -> None:
     form = AnswerForm.of(dict[int, str])
     assert form.value_of(response('{"answer": {"3": "x"}}')) == {3: "x"}
     with pytest.raises(InvalidAnswer) as told:
@@ -245,7 +245,7 @@ def test_fields_that_json_would_fill_in_another_way_are_refused() -> None:
             AnswerForm.of(kind)
 
 
-def test_what_is_wrong_is_told_in_few_words_however_many_there_are() -> None:
+def test_the_correction_message_is_short_for_any_problem() -> None:
     def refuse(raw: object) -> None:
         raise ValueError("z" * 2_000_000)
 
@@ -402,7 +402,7 @@ async def test_a_model_that_only_calls_tools_gives_no_answer() -> None:
     assert [message.role for message in model.requests[-1].messages[-3:]] == ["assistant", "tool", "user"]
 
 
-async def test_who_stops_a_typed_answer_has_none() -> None:
+async def test_a_typed_answer_that_the_consumer_stops_is_an_error() -> None:
     async with open_agent(["p/m"], providers={"p": saying(GOOD)}) as agent:
         with pytest.raises(InvalidAnswer, match="stopped"):
             await agent.ask("And tomorrow?", answer=Forecast, on_event=lambda event: False)

@@ -35,6 +35,8 @@ class Workers:
         self.running: list[subprocess.Popen[bytes]] = []
         #: those that were sent SIGTERM
         self.ending: list[subprocess.Popen[bytes]] = []
+        #: number of messages that were answered
+        self.answered: int = 0
 
     def start(self) -> None:
         with self._log.open("ab") as log:
@@ -85,7 +87,7 @@ async def publish(store: Store, asked: list[InboundMessage]) -> None:
             nursery.start_soon(one_by_one, chain)
 
 
-async def wait_until_answered(store: Store, count: int, patience: float) -> None:
+async def wait_until_answered(store: Store, count: int, patience: float, workers: Workers) -> None:
     """Wait until *count* messages are answered; fail when no further one was for *patience* seconds."""
 
     def answered(connection: Connection) -> int:
@@ -98,7 +100,7 @@ async def wait_until_answered(store: Store, count: int, patience: float) -> None
             while done == before:
                 await trio.sleep(0.1)
                 with suppress(StoreError):
-                    done = await store.read(answered)
+                    done = workers.answered = await store.read(answered)
         assert done > before, f"{done} of {count} were answered, and no further one within {patience:g} s"
     assert done == count
 
@@ -129,10 +131,14 @@ async def check_the_world(store: Store, folder: Path, asked: list[InboundMessage
 
 
 async def disturb(workers: Workers, chance: random.Random, *, every: float, server: Server | None) -> None:
-    """Kill, stop and add workers; with *server*, restart it, too."""
+    """Kill, stop and add workers; with *server*, restart it, too. In between, at least one message is answered."""
+    answered = -1
     actions = ["kill", "kill", "stop", "end", *([] if server is None else ["immediate", "fast"])]
     while True:
         await trio.sleep(every)
+        if workers.answered == answered:
+            continue
+        answered = workers.answered
         ready, action = workers.ready(), chance.choice(actions)
         if server is not None and action in {"immediate", "fast"}:
             await trio.to_thread.run_sync(server.restart, action)
@@ -177,7 +183,7 @@ async def run_workers(
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(publish, store, asked)
                 nursery.start_soon(lambda: disturb(crowd, chance, every=every, server=server))
-                await wait_until_answered(store, count, patience)
+                await wait_until_answered(store, count, patience, crowd)
                 nursery.cancel_scope.cancel()
         finally:
             crowd.end()

@@ -355,7 +355,7 @@ TestLines = LinesMachine.TestCase
 TestLines.settings = settings(deadline=None, max_examples=40, stateful_step_count=40)
 
 
-async def test_sessions_are_served_in_turn_and_a_held_one_not_at_all() -> None:
+async def test_sessions_are_served_in_turn_and_a_held_session_is_skipped() -> None:
     queue: BoundedQueue[Item] = BoundedQueue("q", capacity=100, session_of=lambda item: item.session)
     for number in range(4):
         await queue.put(Item(number, session="a"))
@@ -384,7 +384,7 @@ async def test_when_everything_is_taken_out_at_once_waiting_publishers_are_let_i
     assert [item.number for item in reader.take_session("a")] == [2, 3]
 
 
-async def test_pressure_is_told_again_when_everything_was_taken_out_at_once() -> None:
+async def test_pressure_is_reported_again_after_the_queue_was_emptied_at_once() -> None:
     recorder = Recorder()
     queue: BoundedQueue[int] = BoundedQueue("q", capacity=10, observer=recorder)
     for _ in range(2):
@@ -394,7 +394,7 @@ async def test_pressure_is_told_again_when_everything_was_taken_out_at_once() ->
     assert [event.depth for event in recorder.of(BusPressure)] == [8, 8]
 
 
-async def test_pressure_is_told_once_until_the_queue_is_half_empty_again() -> None:
+async def test_pressure_is_reported_once_until_the_queue_is_half_empty_again() -> None:
     recorder = Recorder()
     queue: BoundedQueue[int] = BoundedQueue("q", capacity=10, observer=recorder)
     for number in range(10):
@@ -468,7 +468,7 @@ async def test_putting_for_ever_lets_others_run(policy: str) -> None:
         nursery.cancel_scope.cancel(reason="seen enough")
 
 
-async def test_a_consumer_that_feeds_itself_lets_others_run() -> None:
+async def test_a_consumer_that_publishes_to_its_own_queue_lets_other_tasks_run() -> None:
     queue: BoundedQueue[int] = BoundedQueue("q", capacity=64)
     await queue.put(1)
 

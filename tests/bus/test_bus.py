@@ -229,7 +229,7 @@ async def test_a_consumer_may_wait_while_another_one_can_make_room() -> None:
         bus.inbound.receive_nowait()
 
 
-async def test_who_has_stopped_consuming_is_no_consumer_any_more() -> None:
+async def test_a_task_that_has_stopped_consuming_does_not_count_as_consumer() -> None:
     bus = MessageBus(BusConfig(inbound_buffer_size=1))
     await bus.publish_inbound(inbound())
     async for _ in bus.inbound:
@@ -260,7 +260,7 @@ async def test_a_message_larger_than_the_bus_is_refused_and_the_others_fit_by_th
     assert bus.statistics().inbound.bytes == 2
 
 
-async def test_an_observer_that_fails_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_observer_that_raises_affects_no_other_part(caplog: pytest.LogCaptureFixture) -> None:
     def fail(event: object) -> None:
         raise RuntimeError("observer")
 
@@ -393,7 +393,7 @@ async def test_drain_waits_until_everything_was_taken(autojump_clock: object) ->
     assert scope.cancelled_caught
 
 
-async def test_cancelled_dispatch_leaves_no_reply_twice_and_none_behind(autojump_clock: object) -> None:
+async def test_cancelled_dispatch_sends_no_reply_twice_and_loses_none(autojump_clock: object) -> None:
     given_out: list[str] = []
     returned: list[str] = []
     count = 0

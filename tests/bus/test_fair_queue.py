@@ -105,7 +105,7 @@ def test_the_queue_does_what_the_rules_say(steps: list[tuple[str, str, bool]], l
         rules.settle()
         assert len(queue) == len(rules.items)
         assert sorted(queue) == sorted(rules.items)
-        assert queue.ready() is bool(rules.turns if limited else rules.items)
+        assert queue.ready() == len(rules.turns if limited else rules.items)
         for one in SESSIONS:
             full = limited and len(rules.of(one)) >= LIMIT
             assert queue.is_full_for((one, 0)) is queue.is_session_full(one) is full

@@ -38,6 +38,19 @@ async def test_what_is_piped_in_is_added_to_the_question_and_is_bounded() -> Non
     assert b"standard input: more than 4194304 bytes" in large.stderr
 
 
+async def test_piped_text_may_have_a_byte_order_mark_and_a_picture_is_refused() -> None:
+    async with open_fault_server([Say("Rain."), Finish()]) as server:
+        common = ["--base-url", server.url, "-m", "m"]
+        for encoding in ("utf-16", "utf-8-sig"):
+            done = await run("ask", "-", *common, stdin="Regen für Köln".encode(encoding))
+            assert done.returncode == 0
+            assert server.requests[-1].body["messages"][-1]["content"] == "Regen für Köln"
+        picture = await run("ask", "What is this?", *common, stdin=b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+        assert len(server.requests) == 2
+    assert picture.returncode == 2
+    assert b"standard input: no text" in picture.stderr
+
+
 async def test_a_session_continues_and_without_one_nothing_is_remembered(tmp_path: Path) -> None:
     async with open_fault_server([Say("Noted."), Finish()]) as server:
         common = ["--base-url", server.url, "-m", "m", "--store", str(tmp_path / "agent.db")]

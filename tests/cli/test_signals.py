@@ -107,3 +107,26 @@ def test_sigusr1_before_anybody_listens_ends_nothing(monkeypatch: pytest.MonkeyP
         signal.signal(signal.SIGUSR1, before[0])
         signal.signal(signal.SIGINT, before[1])
     assert ended.value.code == 0
+
+
+LOADING = """
+import os, runpy, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "trio":
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["clawft-trio", "ask", "hi"]
+runpy.run_module("clawft_trio", run_name="__main__")
+"""
+
+
+async def test_ctrl_c_while_the_first_modules_load_ends_in_one_line() -> None:
+    with trio.fail_after(60):
+        done = await trio.run_process(
+            [sys.executable, "-c", LOADING], capture_stdout=True, capture_stderr=True, check=False, env=CLEAN
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"Interrupted.\n")

@@ -92,7 +92,7 @@ def test_names_that_lead_nowhere_are_found_when_the_file_is_read() -> None:
     assert any(problem.startswith("$.routing.permissions.users['chat:ana'].max_tier: ") for problem in found)
 
 
-def test_many_problems_are_told_at_once() -> None:
+def test_many_problems_are_reported_at_once() -> None:
     found = problems({"retry": {"max_retries": -1, "x": 1}, "bus": {"inbound_buffer_size": 0}, "failover": 3, "y": 1})
     assert len(found) == 5
 
@@ -141,7 +141,7 @@ def test_an_empty_list_of_statuses_is_every_server_error() -> None:
     assert parse_config('{"retry": {"retryable_status_codes": []}}').retry.statuses == frozenset(range(500, 600))
 
 
-def test_a_providers_own_retries_are_over_the_general_ones() -> None:
+def test_the_retries_of_a_provider_override_the_general_ones() -> None:
     config = parse_config(
         '{"retry": {"max_retries": 5, "base_delay_ms": 100}, "providers": {"a": {"retry": {"max_retries": 1}}}}'
     )
@@ -214,7 +214,7 @@ json_values = st.recursive(
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(SECTIONS), json_values, max_size=4))
-def test_whatever_it_says_it_is_a_configuration_or_a_list_of_problems(data: dict[str, object]) -> None:
+def test_any_text_gives_a_configuration_or_a_list_of_problems(data: dict[str, object]) -> None:
     try:
         parse_config(json.dumps(data))
     except ConfigError as exc:

@@ -29,13 +29,13 @@ def test_a_key_in_the_wrong_place_is_not_quoted(providers: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("path", ["", "${UNSET}", "${UNSET}/agent"])
-def test_a_workspace_that_is_not_said_is_not_the_current_folder(path: str) -> None:
+def test_a_workspace_that_is_not_set_is_not_the_current_folder(path: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(encode_json({"agents": {"defaults": {"workspace": path}}}), environ={})
     assert [problem.path for problem in caught.value.problems] == ["$.agents.defaults.workspace"]
 
 
-def test_what_is_no_json_is_told_with_line_and_column() -> None:
+def test_invalid_json_is_reported_with_line_and_column() -> None:
     with pytest.raises(ConfigError, match=r"\(line 3, column 15\)"):
         parse_config('{\n  "retry": {},\n  "füße": "ü" 7\n}')
     with pytest.raises(ConfigError, match=r"\(line 1, column 2\)"):

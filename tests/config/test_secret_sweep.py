@@ -92,3 +92,37 @@ def test_addresses_are_shown_without_account_and_query() -> None:
 
 def test_values_of_fewer_than_four_characters_are_left_alone() -> None:
     assert make_redactor(["abc", "abcd"])("abc abcd") == "abc ***"
+
+
+@pytest.mark.parametrize(
+    ("address", "masked"),
+    [
+        ("ana:pw@host/x", "***@host/x"),
+        ("ana:pw@[::1]:80", "***@[::1]:80"),
+        ("a note: ana@host", "a note: ana@host"),
+        ("https://ana@host", "https://***@host"),
+        ("https://host/a?b=c and ?d=e", "https://host/a?b=*** and ?d=***"),
+        ("https://host/#token=x", "https://host/#token=***"),
+        ("https://host:8080/a@b", "https://host:8080/a@b"),
+    ],
+)
+def test_an_account_and_the_values_of_a_query_are_masked(address: str, masked: str) -> None:
+    assert redact_address(address) == masked
+
+
+@pytest.mark.parametrize(
+    ("secrets", "text", "masked"),
+    [
+        (["abc"], "abc", "abc"),
+        (["abcd"], "abcd abcde", "*** ***e"),
+        (["abcd", "abcdef"], "abcdef abcd", "*** ***"),
+        (["abcdef", "abcd"], "abcdef abcd", "*** ***"),
+        (["abcd", ""], "x", "x"),
+        ([], "password=hunter22", "password=***"),
+        (["abcd"], "password=hunter22 abcd", "password=*** ***"),
+    ],
+)
+def test_known_values_of_four_characters_and_more_are_masked_the_longest_first(
+    secrets: list[str], text: str, masked: str
+) -> None:
+    assert make_redactor(secrets)(text) == masked

@@ -99,6 +99,72 @@ def test_what_was_opened_is_checked_by_its_descriptor(places: tuple[Path, Path])
             os.close(descriptor)
 
 
+@pytest.mark.parametrize(
+    ("path", "target", "leaves"),
+    [
+        ("link", "../outside/file", True),
+        ("link", "../outside", True),
+        ("link", "..", True),
+        ("link", "../root-2", True),
+        ("link", "real", False),
+        ("link", ".", False),
+        ("link", "folder/real", False),
+        ("link", "missing", False),
+        ("link", "../missing", True),
+        ("folder/link", "../real", False),
+        ("folder/link", "../../outside/file", True),
+        ("outer/file", "../outside", True),
+        ("inner/real", "folder", False),
+    ],
+)
+def test_a_path_leaves_its_root_by_a_link_at_its_end_or_in_its_folders(
+    places: tuple[Path, Path], path: str, target: str, leaves: bool
+) -> None:
+    root, _ = places
+    (root / "folder").mkdir()
+    (root.parent / "root-2").mkdir()
+    for name in ("real", "folder/real"):
+        (root / name).write_text("inside")
+    made = path if path.endswith("link") else path.partition("/")[0]
+    (root / made).symlink_to(target)
+    assert Confinement((str(root),)).leaves(str(root / path), str(root)) is leaves
+
+
+def test_a_file_a_folder_and_the_root_itself_do_not_leave_the_root(places: tuple[Path, Path]) -> None:
+    root, outside = places
+    (root / "file").write_text("inside")
+    confinement = Confinement((str(root),))
+    assert confinement.leaves(str(root), str(root)) is confinement.leaves(str(root / "file"), str(root)) is False
+    assert confinement.leaves(str(outside / "file"), str(root)) is True
+    with pytest.raises(FileNotFoundError):
+        confinement.leaves(str(root / "missing"), str(root))
+
+
+@pytest.mark.parametrize(
+    ("roots", "path", "root"),
+    [
+        ((), "/a/b", None),
+        (("/a",), "/a/b", "/a"),
+        (("/a",), "/a", "/a"),
+        (("/a",), "/ab", None),
+        (("/a",), "/a/../b", None),
+        (("/a",), "/b/../a/c", "/a"),
+        (("/a/b", "/a", "/a/b/c"), "/a/b/c/d", "/a"),
+        (("/a/b", "/c"), "/a/b/c", "/a/b"),
+        (("/",), "/a", "/"),
+        (("/a/",), "/a/b", "/a/"),
+    ],
+)
+def test_a_path_belongs_to_the_outermost_root_that_contains_it(
+    roots: tuple[str, ...], path: str, root: str | None
+) -> None:
+    assert Confinement(roots).root_of(path) == root
+
+
+def test_a_descriptor_without_an_entry_is_not_outside(places: tuple[Path, Path]) -> None:
+    assert Confinement(()).opened_outside(1 << 20, str(places[0])) is False
+
+
 async def test_senders_of_channels_have_notes_of_their_own_by_default(tmp_path: Path) -> None:
     memory = Memory(tmp_path, FileCache(), per_sender=Config().memory.per_sender)
     await memory.append("ana likes tea", "telegram:ana")

@@ -63,10 +63,13 @@ async def test_the_next_reservation_of_the_turn_settles_first_and_the_write_does
         own = Limits(daily=usd("1"))
         made = await tracker.ledger.reserve(TURN, usd("1"), own=own)
         await tracker.update(made, BILL)
-        first = tracker._settling.joining("t")
         with pytest.raises(BudgetExceeded):
             await tracker.ledger.reserve(TURN, usd("0.75"), own=own)
-        await tracker.ledger.reserve(TURN, usd("0.75"), own=own, first=first)
+        write = tracker._settling.write_of("t")
+        with pytest.raises(BudgetExceeded):
+            await tracker.ledger.reserve(TURN, usd("0.76"), own=own, write=write)
+        assert await states(tracker) == ["open"]
+        await tracker.ledger.reserve(TURN, usd("0.75"), own=own, write=write)
         await ownership.write("t", lambda _: None)
         assert await states(tracker) == ["open", "settled"]
         [total] = await tracker.ledger.spending()

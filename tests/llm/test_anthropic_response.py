@@ -56,7 +56,7 @@ def test_message_start_and_pings_show_no_content():
     assert [type(one) for one in seen] == [UsageReport]
 
 
-def test_thinking_is_told_and_its_signed_blocks_are_kept_in_place():
+def test_thinking_is_reported_and_its_signed_blocks_are_kept_in_place():
     thinking = block(0, "thinking", {"type": "thinking_delta", "thinking": "let me "}, {"type": "thinking_delta", "thinking": "see"}, {"type": "signature_delta", "signature": "c2ln"}, thinking="", signature="")  # fmt: skip
     redacted = block(1, "redacted_thinking", data="ZW5j")
     tool = block(3, "tool_use", {"type": "input_json_delta", "partial_json": '{"p"'}, {"type": "input_json_delta", "partial_json": ":1}"}, id="toolu_1", name="read", input={})  # fmt: skip
@@ -143,7 +143,7 @@ def test_an_unsigned_stop_still_keeps_the_thinking():
     assert response.reasoning == "hm"
 
 
-def test_a_whole_message_says_the_same():
+def test_a_whole_message_gives_the_same_response():
     reader = reading("anthropic")
     body = {
         "id": "msg_1", "type": "message", "model": "claude-x", "stop_reason": "tool_use", "usage": {"input_tokens": 3, "output_tokens": 4},

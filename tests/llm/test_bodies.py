@@ -3,7 +3,10 @@
 import json
 import tracemalloc
 import zlib
+from contextlib import aclosing
+from types import SimpleNamespace
 
+import attrs
 import pytest
 import trio
 from llm.asking import BOTH_WAYS, DIALECTS, PROVIDERS, Seen, asking, provider
@@ -13,6 +16,7 @@ from net.servers import open_server
 from clawft_trio import errors as e
 from clawft_trio.attempts import Usage
 from clawft_trio.chat import Call
+from clawft_trio.llm.http_answer import HttpAnswer
 from clawft_trio.net import Clocks
 from clawft_trio.testing import CallTool, Finish, Page, Say, Think, open_fault_server
 
@@ -27,7 +31,7 @@ def raw_deflate(body):
 @DIALECTS
 @BOTH_WAYS
 @pytest.mark.parametrize("label", ["application/json", "text/plain", "text/event-stream; charset=utf-8", "", "x/y"])
-async def test_the_first_byte_and_not_the_label_says_what_a_body_is(dialect, stream, label):
+async def test_the_first_byte_and_not_the_content_type_decides_what_a_body_is(dialect, stream, label):
     body = spoken(dialect, SCRIPT, stream=stream)
     async with open_fault_server([Page(body, content_type=label)]) as server, provider(dialect, server) as model:
         response = await model.complete(asking(not stream), Call())
@@ -324,3 +328,18 @@ async def test_usage_within_linger_is_counted_and_later_usage_is_not():
             response = await model.complete(asking(), seen.call)
         assert (response.usage and response.usage.output_tokens) == found
         assert seen.record.certainty == ("exact" if found else None)
+
+
+@pytest.mark.parametrize(("ended", "seconds"), [(True, 0.05), (False, 10.0)])
+async def test_a_silent_body_is_waited_for_fifty_milliseconds_after_the_last_event(autojump_clock, ended, seconds):
+    async def silent():
+        await trio.sleep_forever()
+        yield b""
+
+    fields = dict.fromkeys(attrs.fields_dict(HttpAnswer))
+    reading = SimpleNamespace(ended=ended)
+    answer = HttpAnswer(**{**fields, "clocks": Clocks(linger=10.0), "reading": reading})
+    async with aclosing(silent()) as chunks:
+        started = trio.current_time()
+        await answer._linger(chunks)
+    assert trio.current_time() - started == pytest.approx(seconds)

@@ -119,7 +119,7 @@ async def test_a_model_that_thinks_with_its_reasoning_hidden_is_asked_once(make:
     assert (response.text, server.requests, backup.calls) == ("Hi", 1, 0)
 
 
-async def test_thinking_has_a_clock_of_its_own() -> None:
+async def test_thinking_has_a_separate_clock() -> None:
     response, _, backup = await asked(Anthropic, [STREAM, START, THINKS, 30.0], clocks=Clocks(thinking=0.4))
     assert (response.text, backup.calls) == ("backup", 1)
 
@@ -150,7 +150,7 @@ async def test_local_servers_of_the_catalog_have_a_longer_first_byte() -> None:
     assert provider_named("openai", api_key="k")._clocks.first_byte == 30.0
 
 
-async def test_waiting_for_a_connection_of_ones_own_is_not_the_targets_silence() -> None:
+async def test_waiting_for_a_pooled_connection_does_not_count_as_silence_of_the_target() -> None:
     async with serving(0.1, STREAM, ANSWER) as server:
         async with OpenAICompatible("p", base_url=server.url, api_key="k", model="m", connections=2) as model:
             policy = compose(Retry(), CircuitBreaker(), Timeout(first_content=0.4))

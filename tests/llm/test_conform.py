@@ -73,7 +73,7 @@ WEATHER = ToolSpec(
 @pytest.mark.parametrize("target", ALL, ids=lambda target: target.origin)
 @given(data=st.data())
 @settings(deadline=None, max_examples=6)
-def test_a_history_of_the_targets_own_stays_the_same_object(target, data):
+def test_a_history_that_the_target_produced_stays_the_same_object(target, data):
     provider, _, model = target.origin.partition("/")
     tools = () if provider == "perplexity" else (WEATHER,)
     request = ChatRequest(data.draw(own_histories(provider, model)), tools=tools)
@@ -293,7 +293,7 @@ def test_a_model_without_structured_outputs_reads_the_schema_in_words():
         ("claude-haiku-4-5", {"thinking": {"type": "enabled", "budget_tokens": 16384}}),
     ],
 )
-def test_only_models_that_adapt_their_thinking_are_told_so(model, sent):
+def test_only_models_with_adaptive_thinking_get_its_option(model, sent):
     target = Target("anthropic", model, "anthropic")
     request = ChatRequest([Message.user("q")], reasoning_effort="high", max_tokens=30_000)
     body = target.written(target.conform(request))

@@ -171,7 +171,7 @@ def test_an_error_inside_a_stream_is_judged_by_its_codes(data, kind, retryable):
     assert (type(error), error.retryable, error.status, error.request_id) == (kind, retryable, None, "r")
 
 
-def test_an_error_says_who_what_and_why():
+def test_an_error_names_target_text_status_and_code():
     error = judged(429, openai("rate_limit_exceeded"), {"retry-after": "2"})
     assert str(error) == "p/m: the text (429, rate_limit_exceeded)"
 
@@ -210,7 +210,7 @@ def test_a_server_that_can_never_do_it_is_not_asked_again(status):
     assert judged(status).curable_elsewhere
 
 
-def test_what_an_error_says_decides_nothing():
+def test_the_text_of_an_error_decides_nothing():
     for lie in ("rate limit exceeded", "insufficient_quota", "maximum context length", "overloaded", "invalid api key"):
         error = judged(400, {"error": {"message": lie}})
         assert type(error) is e.RequestRejected

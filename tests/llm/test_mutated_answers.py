@@ -167,7 +167,7 @@ def test_a_mutated_answer_is_an_answer_or_a_typed_failure(dialect, stream, scrip
 @pytest.mark.parametrize("dialect", ["openai", "anthropic", "responses"])
 @given(data=st.data())
 @settings(deadline=None, max_examples=80)
-def test_an_odd_field_that_is_not_the_answer_leaves_the_answer_true(dialect, stream, data):
+def test_an_invalid_field_outside_the_answer_does_not_change_the_answer(dialect, stream, data):
     body = spoken(dialect, ACT, stream=stream)
     events = parsed(body) if stream else [json.loads(body)]
     number = data.draw(st.integers(0, len(events) - 1))

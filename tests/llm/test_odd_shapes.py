@@ -330,7 +330,7 @@ def test_a_known_finish_reason_is_one_of_ours_and_its_word_is_kept(word, meaning
     assert response.raw_finish_reason == (word["type"] if isinstance(word, dict) else word)
 
 
-def test_a_finish_reason_that_says_null_is_none():
+def test_a_null_finish_reason_is_none():
     response = read(chunk({"content": "H"}, "null") + chunk({"content": "i"}, "null") + chunk({}, "stop") + DONE)
     assert (response.text, response.finish_reason) == ("Hi", "stop")
 

@@ -66,7 +66,7 @@ def test_usage_with_missing_or_odd_fields_costs_no_answer(usage, expected):
     assert (response.text, response.usage) == ("Hi", expected)
 
 
-def test_usage_told_with_every_chunk_ends_with_the_last():
+def test_usage_reported_with_every_chunk_is_that_of_the_last():
     reported = [chunk({"content": "x"}, usage={"prompt_tokens": 3, "completion_tokens": n}) for n in (1, 2, 2)]
     response, events = answered(*reported, STOP, DONE)
     assert response.usage.output_tokens == 2
@@ -85,7 +85,7 @@ def test_azures_filter_chunks_are_passed_over():
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
-def test_reasoning_is_told_apart(field):
+def test_reasoning_is_separated_from_text(field):
     response, events = answered(
         chunk({field: "hm"}), chunk({field: " so", "content": ""}), chunk({"content": "Hi"}), STOP
     )
@@ -208,7 +208,7 @@ def test_the_end_of_a_body_that_holds_an_error_is_not_believed():
 
 
 @pytest.mark.parametrize("reason", ["error", "abort", "insufficient_system_resource"])
-def test_a_finish_reason_that_says_failure_is_one(reason):
+def test_a_finish_reason_that_names_a_failure_is_an_error(reason):
     reader, _ = openai(chunk({"content": "Hi"}), chunk({"content": ""}, reason), DONE)
     assert not reader.finished
     assert reader.error == {"error": {"code": reason, "message": f"the provider ended its answer with {reason!r}"}}

@@ -64,7 +64,7 @@ async def test_a_status_becomes_its_error(dialect, stream, status, kind):
         [EndBody()],
     ],
 )
-async def test_a_provider_asks_once_and_never_again(dialect, script):
+async def test_a_provider_sends_each_request_once(dialect, script):
     async with open_fault_server(script, [Say("Hi"), Finish()]) as server, provider(dialect, server) as model:
         with pytest.raises(e.ProviderError) as caught:
             await model.complete(asking(), Call())
@@ -156,7 +156,7 @@ async def test_an_error_page_that_never_ends_is_not_waited_for(dialect, monkeypa
 
 
 @DIALECTS
-async def test_nobody_there_is_a_transport_failure(dialect):
+async def test_a_refused_connection_is_a_transport_failure(dialect):
     seen = Seen()
     with refused_url() as url:
         async with PROVIDERS[dialect]("p", base_url=url, api_key=KEY, model="m") as model:
@@ -187,7 +187,7 @@ async def test_a_silent_server_runs_into_the_first_byte_clock(dialect):
 
 
 @DIALECTS
-async def test_an_answer_that_is_not_streamed_has_a_clock_of_its_own(dialect):
+async def test_an_answer_that_is_not_streamed_has_a_separate_clock(dialect):
     script = [Wait(0.2), Say("Hi"), Finish()]
     async with open_fault_server(script) as server, provider(dialect, server, clocks=Clocks(first_byte=0.05)) as model:
         assert (await model.complete(asking(stream=False), Call())).text == "Hi"

@@ -83,7 +83,7 @@ async def test_bytes_that_are_not_utf_8_cost_only_themselves(dialect):
 
 
 @DIALECTS
-async def test_what_a_server_makes_of_the_wish_to_stream_is_its_own_affair(dialect):
+async def test_streams_and_whole_bodies_are_read_whichever_was_requested(dialect):
     """A JSON document for who asked for a stream, a stream for who did not."""
     async with open_fault_server([Say("Hi"), Finish()]) as server, provider(dialect, server) as model:
         whole = await model.complete(asking(extra={"stream": False}), Call())

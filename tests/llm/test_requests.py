@@ -164,7 +164,7 @@ OPEN = {"type": "object", "properties": {"a": {"type": "string"}}}
         ({**SCHEMA, "required": []}, False), ({**SCHEMA, "$defs": {"x": OPEN}}, False),
     ],
 )  # fmt: skip
-def test_only_a_closed_schema_is_promised_strictly(schema, closed):
+def test_only_a_closed_schema_is_sent_as_strict(schema, closed):
     assert fits_strict(schema) is closed
     body = openai(ChatRequest([Message.user("Hi")], response_schema=schema))
     assert body["response_format"]["json_schema"]["strict"] is closed
@@ -180,7 +180,7 @@ def test_a_schema_that_is_no_object_is_sent_in_words(schema):
 
 @pytest.mark.parametrize("response_format", ["json_object", None])
 @pytest.mark.parametrize("before", [(), (Message.system("Be kind."),)])
-def test_where_no_schema_is_promised_the_model_is_told_it_in_words(response_format, before):
+def test_a_schema_that_is_not_supported_is_sent_as_text(response_format, before):
     request = ChatRequest([*before, Message.user("Hi")], response_schema=SCHEMA)
     body = openai(request, Quirks(response_format=response_format))
     system, user = body["messages"]

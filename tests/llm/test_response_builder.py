@@ -72,7 +72,7 @@ def test_a_stream_that_ends_before_its_terminal_mark_is_never_whole(dialect, ste
 @DIALECTS
 @given(steps=STEPS, usage=USAGE | st.none())
 @settings(deadline=None, max_examples=60)
-def test_a_whole_body_says_the_same_as_a_stream(dialect, steps, usage):
+def test_a_whole_body_gives_the_same_response_as_a_stream(dialect, steps, usage):
     reader = reading(dialect)
     response, events = concluded(reader, reader.feed_whole(spoken(dialect, healthy(steps, usage), stream=False)))
     assert replayed(events) == as_replayed(response)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
+import os
 import stat
 
 import pytest
+import trio
 from hypothesis import given, strategies as st
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from clawft_trio.errors import AuthorizationFailed, NotConfigured, StoreError
 from clawft_trio.mcp import Credentials, FileTokenStore, MemoryTokenStore, OAuthClient, Token
+from clawft_trio.mcp.auth import store as store_module
 from clawft_trio.mcp.auth.addresses import (
     canonical_resource,
     checked_address,
@@ -278,6 +282,26 @@ async def test_a_token_file_is_the_users_alone_and_keeps_what_it_was_given(tmp_p
     assert list(path.parent.iterdir()) == [path]
     await store.save("https://r", None)
     assert await store.load("https://r") is None
+
+
+async def test_stores_of_one_file_keep_each_others_tokens(tmp_path):
+    stores = [FileTokenStore(tmp_path / "tokens.json") for _ in range(4)]
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(stores[number % 4].save, f"r{number}", KEPT)
+    assert [await stores[0].load(f"r{number}") for number in range(20)] == [KEPT] * 20
+
+
+async def test_a_token_file_that_stays_locked_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "_LOCK_WITHIN", 0.1)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with pytest.raises(StoreError, match="locked"):
+            await FileTokenStore(tmp_path / "tokens.json").save("r", KEPT)
+    finally:
+        os.close(folder)
+    await FileTokenStore(tmp_path / "tokens.json").save("r", KEPT)
 
 
 @pytest.mark.parametrize(

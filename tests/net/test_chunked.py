@@ -110,7 +110,7 @@ HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 @pytest.mark.parametrize(
     "early", [b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nlink: <x>\r\n\r\n" * 2]
 )
-async def test_head_and_body_are_told_apart_however_they_are_cut(library, size, early):
+async def test_head_and_body_are_separated_for_every_split_of_the_bytes(library, size, early):
     """Blank lines in the content, too, and the connection serves again."""
     body = b"6\r\na\r\n\r\nb\r\n3\r\n\n\nc\r\n0\r\n\r\n"
 

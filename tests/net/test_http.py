@@ -223,6 +223,18 @@ async def test_a_compressed_body_comes_in_small_pieces_however_it_grows(encoding
 
 
 @pytest.mark.parametrize(
+    ("encoding", "body"),
+    [("utf-8", b"hello"), ("none", b"hello"), ("aws-chunked", b"hello"), ("", b"hello"), ("Identity", b"hello"),
+     ("aws-chunked, gzip", gzip.compress(b"hello")), ("X-GZIP, utf-8", gzip.compress(b"hello"))],
+)  # fmt: skip
+async def test_a_content_encoding_that_names_no_compression_costs_no_answer(encoding, body):
+    raw = response(body, headers=f"content-encoding: {encoding}\r\n")
+    async with open_server(answering(raw)) as server, HttpEndpoint(server.url) as http:
+        async with http.request("GET") as answer:
+            assert await answer.read() == b"hello"
+
+
+@pytest.mark.parametrize(
     ("encoding", "body", "error"),
     [
         ("gzip", b"not gzip at all", InvalidResponse),
@@ -565,7 +577,7 @@ async def test_a_redirect_to_another_server_takes_no_key_along(library):
 
 
 @pytest.mark.parametrize("module", [httpx, httpx2])
-async def test_a_client_of_ones_own_serves_and_stays_open(module):
+async def test_a_given_client_is_used_and_stays_open(module):
     def handle(request):
         if request.url.path == "/late":
             raise module.ConnectTimeout("late")

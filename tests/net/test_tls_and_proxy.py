@@ -36,7 +36,7 @@ async def test_tls_works_with_a_context_of_ones_own(library, tls):
 
 
 @both
-async def test_a_certificate_nobody_vouches_for_is_refused_for_good(library, tls):
+async def test_an_untrusted_certificate_is_refused_without_a_retry(library, tls):
     async with open_server(answering(response(b"secret")), tls=tls[0], host="localhost") as server:
         async with HttpEndpoint(server.url, library=library, trust_env=False, name="acme") as http:
             with pytest.raises(TransportFailed, match="certificate") as caught:

@@ -71,14 +71,14 @@ def test_an_event_is_one_line_with_its_facts_beside_it() -> None:
     assert record.attributes["error_retry_after"] == 7.0
 
 
-def test_nobody_forges_a_second_line() -> None:
+def test_a_text_cannot_forge_a_second_line() -> None:
     said = ServerOutput(at=0.0, server="files\nERROR root hacked", text="x\r\ny\x1b[31m\u2028z")
     (record,) = logged(said, texts=True)
     assert len(record.getMessage().splitlines()) == 1
     assert "\x1b" not in record.getMessage()
 
 
-def test_what_was_said_is_logged_only_when_asked_for() -> None:
+def test_texts_are_logged_only_when_requested() -> None:
     message = InboundMessage(channel="chat", sender_id="ana", chat_id="1", content="my diagnosis")
     events = [
         MessageDropped(at=0.0, queue="in", policy="drop_oldest", message=message),
@@ -90,7 +90,7 @@ def test_what_was_said_is_logged_only_when_asked_for() -> None:
     assert all("diagnosis" in record.getMessage() for record in logged(*events, texts=True))
 
 
-def test_the_level_says_how_bad_it_is_and_decides_what_is_written() -> None:
+def test_the_level_follows_the_severity_and_decides_what_is_written() -> None:
     started = TurnStarted(at=0.0, session="s", sender="ana", message_id="m")
     lost = TurnEnded(at=0.0, session="s", message_id="m", outcome="error", duration=1.0)
     assert [record.levelname for record in logged(started, FAILED, lost)] == ["INFO", "WARNING", "ERROR"]
@@ -115,7 +115,7 @@ def test_what_is_shaped_like_a_secret_is_masked(text: str, masked: str) -> None:
     assert redact_secrets(text) == masked
 
 
-def test_a_mask_knows_given_secrets_by_heart_and_ignores_what_is_too_short() -> None:
+def test_given_secrets_are_masked_unless_they_are_too_short() -> None:
     redact = make_redactor(["correct horse", "correct horse battery", "a"])
     assert redact("a correct horse battery, a correct horse") == "a ***, a ***"
 

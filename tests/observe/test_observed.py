@@ -35,7 +35,7 @@ async def test_a_call_without_an_agent_has_its_tree(autojump_clock: object) -> N
     assert (ended.latency.total, ended.latency.first_content, ended.input_tokens) == (4.0, 3.0, 100)
 
 
-async def test_two_calls_side_by_side_are_told_apart(autojump_clock: object) -> None:
+async def test_two_concurrent_calls_are_distinguished(autojump_clock: object) -> None:
     seen = Recorder()
     chain = Observed(Failover(down("a"), well("b")), seen)
     async with trio.open_nursery() as nursery:
@@ -44,7 +44,7 @@ async def test_two_calls_side_by_side_are_told_apart(autojump_clock: object) -> 
     assert [len(root.children) for root in spans_of(seen.events).roots] == [2, 2]
 
 
-async def test_a_failure_and_a_reader_that_left_are_told_as_they_are(autojump_clock: object) -> None:
+async def test_a_failure_and_a_consumer_that_left_are_reported_as_such(autojump_clock: object) -> None:
     seen = Recorder()
     with pytest.raises(AllProvidersExhausted):
         await Observed(Failover(down("a"), down("b")), seen).complete(REQUEST, Call())
@@ -75,7 +75,7 @@ async def test_an_observer_that_hangs_or_raises_never_harms_a_call() -> None:
     await main()
 
 
-async def test_cancelled_anywhere_the_call_is_told_as_cancelled(autojump_clock: object) -> None:
+async def test_cancelled_anywhere_the_call_is_reported_as_cancelled(autojump_clock: object) -> None:
     seen = Recorder()
 
     async def operation() -> None:
@@ -92,7 +92,7 @@ async def test_cancelled_anywhere_the_call_is_told_as_cancelled(autojump_clock: 
     assert await cancel_everywhere(operation, check, limit=300) > 5
 
 
-async def test_a_hang_that_is_cancelled_says_why(autojump_clock: object) -> None:
+async def test_a_cancelled_hang_states_the_reason(autojump_clock: object) -> None:
     seen = Recorder()
     with trio.move_on_after(3):
         await Observed(ScriptedProvider([Hang()]), seen).complete(REQUEST, Call())

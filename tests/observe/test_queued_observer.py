@@ -78,7 +78,7 @@ async def test_an_observer_that_raises_is_counted_and_logged_once(caplog: pytest
     assert [record.levelno for record in caplog.records] == [logging.ERROR, logging.WARNING]
 
 
-async def test_cancelled_anywhere_everything_told_is_delivered() -> None:
+async def test_cancelled_anywhere_every_reported_event_is_delivered() -> None:
     told: list[int] = []
     seen: list[int] = []
 

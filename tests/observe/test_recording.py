@@ -121,7 +121,7 @@ async def test_a_troubled_turn_gives_the_same_tree_from_its_recording(tmp_path: 
     assert tree(back.events) == tree(seen.events)
 
 
-def test_what_was_said_is_not_recorded_unless_asked_for() -> None:
+def test_texts_are_not_recorded_unless_requested() -> None:
     message = OutboundMessage(channel="c", chat_id="1", content="my diagnosis", metadata={"x": "my diagnosis"})
     told = Undeliverable(at=1.0, message=message)
     assert b"diagnosis" not in recorded_line(told)
@@ -149,6 +149,22 @@ def test_a_line_is_never_longer_than_what_is_read() -> None:
     large, cut = read_recording([HEADER, *lines]).events
     assert (large.what, large.details, large.turn_id) == ("event too large to record", {"event": "noted"}, "t")
     assert (len(cut.what), cut.what[-1]) == (8193, "…")
+
+
+@pytest.mark.parametrize(("longer", "whole"), [(0, True), (1, False)])
+def test_a_line_may_have_exactly_a_megabyte_when_it_is_written_and_read(longer: int, whole: bool) -> None:
+    assert LONGEST_LINE == 1 << 20
+    note = Noted(at=1.0, component="r", what="w", details={str(n): "x" * 8000 for n in range(130)} | {"last": ""})
+    missing = LONGEST_LINE - len(recorded_line(note)) + longer
+    line = recorded_line(attrs.evolve(note, details={**note.details, "last": "x" * missing}))
+    assert (len(line) == LONGEST_LINE, b"too large" in line) == (whole, not whole)
+    short = recorded_line(attrs.evolve(note, details={})).rstrip(b"\n")
+    padded = short + b" " * (LONGEST_LINE - len(short) - 1 + longer) + b"\n"
+    if whole:
+        assert len(read_recording([HEADER, padded]).events) == 1
+    else:
+        with pytest.raises(InvalidData, match="line 2: longer than"):
+            read_recording([HEADER, padded])
 
 
 def test_halves_of_characters_do_not_cost_the_event() -> None:
@@ -200,7 +216,7 @@ async def test_a_recording_is_on_disk_before_it_ends_and_for_its_owner_alone(tmp
     assert path.stat().st_mode & 0o077 == 0
 
 
-async def test_a_place_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
+async def test_a_path_that_cannot_be_written_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         async with open_recording(tmp_path / "no" / "where.jsonl"):
             pass

@@ -101,7 +101,7 @@ def test_a_stretch_without_its_beginning_still_has_its_times() -> None:
     assert outline(turn.children[0]) == ("call", "a/one", 3.0, 5.0, "ok", [("attempt", "a/one", 3.0, 5.0, "ok")])
 
 
-def test_two_attempts_at_one_target_side_by_side_are_told_apart() -> None:
+def test_two_concurrent_attempts_at_one_target_are_distinguished() -> None:
     tree = spans_of(
         [
             AttemptStarted(at=0.0, target="a/one", **IDS),
@@ -118,7 +118,7 @@ def test_two_attempts_at_one_target_side_by_side_are_told_apart() -> None:
     ]
 
 
-def test_a_retry_beside_a_hedge_is_told_from_it() -> None:
+def test_a_retry_is_distinguished_from_a_concurrent_hedge() -> None:
     error = ServerError("down")
     tree = spans_of(
         [

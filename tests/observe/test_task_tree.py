@@ -19,7 +19,7 @@ async def sleeper(seconds: float) -> None:
     await trio.sleep(seconds)
 
 
-async def test_the_tree_says_who_waits_where_and_since_when(autojump_clock: MockClock) -> None:
+async def test_the_tree_shows_which_task_waits_where_and_since_when(autojump_clock: MockClock) -> None:
     with TaskClock.running() as clock:
         async with trio.open_nursery() as outer:
             outer.start_soon(sleeper, 60)

@@ -118,7 +118,7 @@ def test_bars_are_where_their_times_are(tree: SpanTree) -> None:
             assert float(bar.get("width", "")) == pytest.approx(max((b - a) * per_second, 2), abs=0.02)
 
 
-def test_the_details_say_everything_and_why(tree: SpanTree) -> None:
+def test_the_details_contain_every_field_and_the_reason(tree: SpanTree) -> None:
     details = "\n".join(row.details for row in rows_of(tree, wall=0.0))
     for said in (
         "hedge lost",
@@ -186,12 +186,12 @@ def test_rows_are_lower_where_there_are_more(rows: int, height: int) -> None:
     assert len(backs) == rows
 
 
-def test_what_is_too_much_is_left_out_and_said_so() -> None:
+def test_rows_above_the_limit_are_left_out_with_a_note() -> None:
     page = timeline_svg(tools(MOST_ROWS + 6))
     assert "… and 7 more rows" in page
 
 
-def test_what_belongs_to_no_turn_has_a_row_of_its_own() -> None:
+def test_events_of_no_turn_have_a_separate_row() -> None:
     dropped = MessageDropped(
         at=1.0, queue="in", policy="drop_oldest", message=OutboundMessage(channel="c", chat_id="1", content="private")
     )
@@ -201,7 +201,7 @@ def test_what_belongs_to_no_turn_has_a_row_of_its_own() -> None:
     assert "private" not in drawn
 
 
-def test_nothing_at_all_is_a_picture_too() -> None:
+def test_no_events_give_a_picture_too() -> None:
     picture(timeline_svg(spans_of([])))
     assert json.loads(chrome_trace(spans_of([])))["traceEvents"] == []
 
@@ -289,7 +289,7 @@ def test_a_server_that_runs_on_is_not_drawn_as_unfinished() -> None:
     assert 'class="row server running"' in timeline_svg(tree)
 
 
-def test_the_details_have_a_place_of_their_own_beside_the_rows(tree: SpanTree) -> None:
+def test_the_details_are_beside_the_rows(tree: SpanTree) -> None:
     page = timeline_html(tree)
     assert "position: fixed" not in page
     assert page.index("</main>") < page.index('<aside hidden aria-label="details">')

@@ -137,7 +137,7 @@ def test_the_details_name_the_marks_the_attributes_that_are_set_and_eight_childr
     assert row(one).details.splitlines()[0] == "retry turn: turn s"
 
 
-def test_times_are_told_from_the_beginning_of_the_tree_and_with_a_calendar_time() -> None:
+def test_times_are_relative_to_the_start_of_the_tree_and_have_a_calendar_time() -> None:
     mark = Mark(name="bus_pressure", at=12.5, attributes={"depth": 3})
     grown = tree(span("turn", "t", start=11.0, end=12.0), start=10.0, end=13.0)
     assert mark_details(mark, grown, None) == "bus pressure at +2.5 s\ndepth 3"

@@ -289,6 +289,15 @@ def test_values_are_mended_down_to_sixteen_levels(levels: int) -> None:
     assert read(json.dumps({"a": given}), schema).values == {"a": meant}
 
 
+@pytest.mark.parametrize(("levels", "kind"), [(0, int), (15, int), (16, float)])
+def test_a_number_without_a_fraction_is_an_integer_down_to_sixteen_levels(levels: int, kind: type) -> None:
+    schema, given, _ = nested(levels)
+    found: Any = read(json.dumps({"a": given}).replace('"5"', "5.0"), schema).values["a"]
+    for _ in range(levels):
+        (found,) = found
+    assert type(found) is kind
+
+
 def test_a_value_below_sixteen_levels_is_taken_as_it_is() -> None:
     schema, given, _ = nested(16)
     with pytest.raises(InvalidArguments):

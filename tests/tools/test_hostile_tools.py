@@ -106,6 +106,30 @@ def test_another_parameter_is_no_charset() -> None:
     assert decode_body("да".encode(), "text/html; xcharset=koi8-r") == "да"
 
 
+@pytest.mark.parametrize(
+    ("header", "codec"),
+    [
+        ("", "utf-8"),
+        ("text/html", "utf-8"),
+        ("charset=koi8-r", "utf-8"),
+        ("text/html; charset", "utf-8"),
+        ("text/html; charset=", "utf-8"),
+        ("text/html; charset=none; charset=koi8-r", "utf-8"),
+        ("text/html; charset=koi8-r; charset=utf-8", "koi8-r"),
+        ("text/html; a=b; CHARSET = ' KOI8_R '", "koi8-r"),
+    ],
+)
+def test_the_first_charset_parameter_counts_and_without_one_a_page_is_utf_8(header: str, codec: str) -> None:
+    assert decode_body("да".encode(codec), header) == "да"
+
+
+@pytest.mark.parametrize("size", [8191, 8192, 8193, 16384])
+def test_a_character_across_two_pieces_is_whole_and_half_a_character_at_the_end_is_replaced(size: int) -> None:
+    body = b"x" * (size - 1) + "д".encode()
+    assert decode_body(body + b"y", "") == "x" * (size - 1) + "дy"
+    assert decode_body(body[:-1], "") == "x" * (size - 1) + "\ufffd"
+
+
 @pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16"])
 def test_a_byte_order_mark_goes_before_the_label(codec: str) -> None:
     assert decode_body("да".encode(codec), "text/html; charset=koi8-r") == "да"

@@ -14,7 +14,17 @@ from clawft_trio.mcp.output_schema import OutputCheck
 from clawft_trio.tools import json_schema
 from clawft_trio.tools.json_schema import SchemaCheck
 from clawft_trio.tools.schema import check_schema
-from clawft_trio.tools.schema_budget import MAX_DEPTH, Budget, TooComplex, bounded_copy, canonical, quoted, spending
+from clawft_trio.tools.schema_budget import (
+    MAX_DEPTH,
+    MAX_SCHEMA,
+    Budget,
+    TooComplex,
+    bounded_copy,
+    canonical,
+    limit_schema,
+    quoted,
+    spending,
+)
 
 NAMES = [f"d{k}" for k in range(40)]
 
@@ -214,3 +224,110 @@ def test_a_property_with_the_name_of_the_draft_is_checked_like_any_other():
     check = SchemaCheck(schema, trusted=False)
     assert check.problems({"$schema": DRAFT, "x": {"$schema": DRAFT}}) == []
     assert [problem.path for problem in check.problems({"$schema": 5, "x": {}})] == ["$['$schema']", "$.x"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("x" * 120, repr("x" * 120)),
+        ("x" * 121, repr("x" * 120) + "…"),
+        ([1] * 6, "[1, 1, 1, 1, 1, 1]"),
+        ([1] * 7, "[1, 1, 1, 1, 1, 1, …]"),
+        ({str(n): n for n in range(6)}, "{'0': 0, '1': 1, '2': 2, '3': 3, '4': 4, '5': 5}"),
+        ({str(n): n for n in range(7)}, "{'0': 0, '1': 1, '2': 2, '3': 3, '4': 4, '5': 5, …}"),
+        ([[[1]]], "[[[1]]]"),
+        ({"a": {"b": {"c": {"d": 1}}}}, "{'a': {'b': {'c': {…}}}}"),
+        ([[[[1] * 7]]], "[[[[…, …]]]]"),
+        (10**130, "1" + "0" * 119),
+        (True, "True"),
+        (None, "None"),
+    ],
+)
+def test_a_value_is_quoted_up_to_its_limits(value, text):
+    assert quoted(value) == text
+    if isinstance(value, str | list | dict):
+        assert repr(bounded_copy(value)) == text
+
+
+@pytest.mark.parametrize("levels", [MAX_DEPTH - 1, MAX_DEPTH])
+def test_a_schema_may_have_a_hundred_levels(levels):
+    schema: dict = {"a": 1}
+    for number in range(levels):
+        schema = {"not": schema} if number % 2 else {"allOf": [schema] if number == 0 else schema}
+    if levels < MAX_DEPTH - 1:
+        limit_schema(schema)
+    else:
+        with pytest.raises(InvalidData, match="more than 100 levels deep"):
+            limit_schema(schema)
+
+
+@pytest.mark.parametrize(("longer", "fits"), [(0, True), (1, False)])
+def test_a_schema_may_have_exactly_a_quarter_of_a_megabyte(longer, fits):
+    schema = {"a": "x" * (256 * 1024 - len('{"a":""}') + longer)}
+    assert MAX_SCHEMA == 256 * 1024
+    if fits:
+        limit_schema(schema)
+    else:
+        with pytest.raises(InvalidData, match="longer than 262144 bytes"):
+            limit_schema(schema)
+
+
+@pytest.mark.parametrize(("steps", "enough"), [(0, True), (9, True), (10, True), (11, False)])
+def test_a_budget_is_used_up_below_zero(steps, enough):
+    budget = Budget(10)
+    if enough:
+        budget.charge(steps)
+        assert budget.left == 10 - steps
+    else:
+        with pytest.raises(TooComplex):
+            budget.charge(steps)
+
+
+def test_a_budget_polls_with_its_first_step_and_after_every_hundred():
+    polls = []
+    budget = Budget(1000, poll=lambda: polls.append(1000 - budget.left))
+    for _ in range(350):
+        budget.charge(1)
+    assert polls == [1, 102, 203, 304]
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "problem"),
+    [
+        ({"oneOf": [{"const": 1}, {"type": "string"}]}, 1, ""),
+        ({"oneOf": [{"const": 1}, {"type": "integer"}]}, 1, "1 is valid under more than one of the given schemas"),
+        ({"oneOf": [{"const": 2}, {"type": "string"}]}, 1, "1 is valid under none of the given schemas"),
+        ({"anyOf": [{"const": 2}, {"type": "integer"}]}, 1, ""),
+        ({"anyOf": [{"const": 2}, {"type": "string"}]}, 1, "1 is not valid under any of the given schemas"),
+        ({"enum": [1, 2]}, 3, "3 is not one of [1, 2]"),
+        ({"enum": [1, True]}, True, ""),
+        ({"enum": [1]}, True, "True is not one of [1]"),
+        ({"const": 1}, 1.0, ""),
+        ({"const": {"a": [1]}}, {"a": [2]}, "{'a': [1]} was expected"),
+        ({"uniqueItems": True}, [1, 2, 1], "[1, 2, 1] has non-unique elements"),
+        ({"uniqueItems": True}, [1, True, "1"], ""),
+        ({"uniqueItems": False}, [1, 1], ""),
+        ({"uniqueItems": True}, {"a": 1}, ""),
+        ({"pattern": "^a$"}, "b", ""),
+        ({"patternProperties": {"^a": {"const": 1}}}, {"a": 2}, ""),
+        ({"additionalProperties": False}, {}, ""),
+        ({"patternProperties": {"b": {}}, "additionalProperties": False}, {"b": 1}, ""),
+        ({"additionalProperties": False}, [1], ""),
+        ({"additionalProperties": {"const": 1}}, {"a": 1, "b": 1}, ""),
+    ],
+)
+def test_a_keyword_of_a_strangers_schema_decides_as_the_standard_does_and_in_few_words(schema, value, problem):
+    found = SchemaCheck(schema, trusted=False).problems(value)
+    assert [one.message for one in found] == ([problem] if problem else [])
+
+
+def test_additional_properties_are_checked_at_their_places():
+    found = SchemaCheck({"additionalProperties": {"const": 1}, "properties": {"b": {}}}, trusted=False).problems(
+        {"a": 2, "b": 3, "c": 1}
+    )
+    assert [(one.path, one.message) for one in found] == [("$.a", "1 was expected")]
+    closed = SchemaCheck({"properties": {"a": {}}, "additionalProperties": False}, trusted=False)
+    assert [(one.path, one.message) for one in closed.problems({"a": 1, "b": 2, "c": 3})] == [
+        ("$.b", "unknown key; known: a"),
+        ("$.c", "unknown key; known: a"),
+    ]

@@ -71,6 +71,20 @@ async def test_threads_are_bounded_per_turn_per_sender_and_in_all(keys: list[dic
     assert pool._shares == {}
 
 
+@pytest.mark.parametrize(
+    ("limit", "per_sender", "per_turn"),
+    [(32, 16, 8), (100, 50, 25), (9, 4, 4), (8, 4, 4), (4, 4, 4), (2, 2, 2), (1, 1, 1)],
+)
+def test_a_sender_has_half_of_the_threads_and_a_turn_a_quarter_and_both_at_least_four(
+    limit: int, per_sender: int, per_turn: int
+) -> None:
+    pool = ThreadPool(limit)
+    assert (pool.statistics().limit, pool._per_sender, pool._per_turn) == (limit, per_sender, per_turn)
+    assert ThreadPool().statistics().limit == 32
+    stated = ThreadPool(limit, per_sender=3, per_turn=1)
+    assert (stated._per_sender, stated._per_turn) == (3, 1)
+
+
 async def test_an_abandoned_thread_keeps_its_shares_until_it_ends() -> None:
     pool = ThreadPool(8, per_sender=1, per_turn=1)
     release = threading.Event()

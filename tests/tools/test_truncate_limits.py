@@ -200,7 +200,15 @@ def test_an_iterator_is_a_list_down_to_three_levels() -> None:
     assert collected([iter("ab"), 1]) == [["a", "b"], 1]
     assert collected((1, (iter("a"),))) == [1, [["a"]]]
     assert collected({"a": {"b": iter("a")}}) == {"a": {"b": ["a"]}}
-    assert collected([[[iter("a")]]]) == [[[["a"]]]] or isinstance(collected([[[iter("a")]]])[0][0], list)
+    assert collected([[[iter("a")]]]) == [[[["a"]]]]
+    assert collected({"a": {"b": {"c": iter("a")}}}) == {"a": {"b": {"c": ["a"]}}}
+
+
+def test_an_iterator_below_the_third_level_is_left_as_it_is() -> None:
+    one = iter("a")
+    assert collected([[[[one]]]])[0][0][0][0] is one
+    assert collected({"a": {"b": {"c": {"d": one}}}})["a"]["b"]["c"]["d"] is one
+    assert collected([{"a": ({"b": one},)}])[0]["a"][0]["b"] is one
 
 
 def test_what_holds_no_iterator_is_the_same_object() -> None:

@@ -133,6 +133,15 @@ def test_absolute_paths_into_the_workspace_are_understood(inside, tmp_path):
     assert read(workspace, str(inside / "file")) == read(workspace, str(tmp_path / "alias" / "file")) == "content"
 
 
+@pytest.mark.parametrize("place", ["link", "sub/link", "sub/deep/link", "sub/deep/deeper/link"])
+@pytest.mark.parametrize("target", ["file", "sub/file"])
+def test_an_absolute_link_is_followed_from_the_root_at_any_depth(inside, place, target):
+    (inside / "sub" / "deep" / "deeper").mkdir(parents=True)
+    (inside / "sub" / "file").write_text("below")
+    (inside / place).symlink_to(inside / target)
+    assert read(Workspace(inside), place) == ("content" if target == "file" else "below")
+
+
 @pytest.mark.parametrize("readable", ["", "inside", "inside/sub"])
 def test_a_path_of_the_workspace_starts_from_its_root_whatever_else_is_readable(inside, outside, readable):
     (inside / "link").symlink_to(outside / "secret")

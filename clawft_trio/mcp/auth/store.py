@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -16,8 +16,17 @@ import trio
 from clawft_trio.errors import StoreError
 from clawft_trio.mcp.auth.records import Credentials, OAuthClient, Token
 
+with suppress(ImportError):  # Windows, where everything still has to import
+    import fcntl
+
 MAX_FILE = 1024 * 1024
 """Largest token file in bytes."""
+
+_LOCK_WITHIN = 10.0
+"""Seconds that a store waits for the lock of the file. A write takes milliseconds."""
+
+_LOCK_AGAIN = 0.02
+"""Seconds between two attempts to get the lock."""
 
 
 class TokenStore(Protocol):
@@ -102,8 +111,29 @@ class FileTokenStore:
 
         Cancellation: the new or the older credentials are stored.
         """
-        async with self._lock:
+        async with self._lock, self._folder_lock():
             await trio.to_thread.run_sync(self._update, resource, credentials)
+
+    @asynccontextmanager
+    async def _folder_lock(self) -> AsyncGenerator[None, None]:
+        """Keep other stores of this file, in any process, from writing it during the block."""
+        descriptor = await trio.to_thread.run_sync(self._open_folder)
+        try:
+            end = trio.current_time() + _LOCK_WITHIN
+            while not _try_lock(descriptor):
+                if trio.current_time() >= end:
+                    raise StoreError(f"another process has kept the token file locked for {_LOCK_WITHIN:g} s")
+                await trio.sleep(_LOCK_AGAIN)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _open_folder(self) -> int:
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as exc:
+            raise StoreError(f"the folder of the token file cannot be used: {exc.strerror}") from exc
 
     def _update(self, resource: str, credentials: Credentials | None) -> None:
         kept = dict(self._read())
@@ -133,7 +163,6 @@ class FileTokenStore:
 
     def _write(self, text: bytes) -> None:
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # `mkstemp` creates files with mode 0600.
             descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
             try:
@@ -148,6 +177,20 @@ class FileTokenStore:
                 raise
         except OSError as exc:
             raise StoreError(f"the token file cannot be written: {exc.strerror}") from exc
+
+
+def _try_lock(folder: int) -> bool:
+    """Lock an open folder until it is closed; return False while another store has locked it.
+
+    The token file itself is replaced with each write, and a lock on it would stay with the old one.
+    """
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # this file system has no locks
+    return True
 
 
 class _Kept(msgspec.Struct, forbid_unknown_fields=True):

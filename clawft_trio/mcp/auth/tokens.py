@@ -153,7 +153,7 @@ def refusal(answer: Answer, what: str, sent: Mapping[str, str] | None = None) ->
         response = answer.decode(_ErrorResponse, "error")
     except AuthorizationFailed:
         response = _ErrorResponse()
-    redact = make_redactor(_spellings(value for name, value in (sent or {}).items() if name in _CREDENTIALS))
+    redact = make_redactor(spellings(value for name, value in (sent or {}).items() if name in _CREDENTIALS))
     code, description = redact(response.error)[:60], redact(response.error_description)[:200]
     text = " ".join(part for part in (code, description) if part)
     shown = text if text.isprintable() else ""
@@ -162,7 +162,7 @@ def refusal(answer: Answer, what: str, sent: Mapping[str, str] | None = None) ->
     return error
 
 
-def _spellings(values: Iterable[str]) -> Iterator[str]:
+def spellings(values: Iterable[str]) -> Iterator[str]:
     """Yield *values* unchanged and form-encoded."""
     for value in values:
         bare = value.partition(" ")[2] or value

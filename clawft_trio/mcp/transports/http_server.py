@@ -19,6 +19,22 @@ def _shown_url(url: str) -> str:
     return repr(redact_address(url))
 
 
+_NO_SECRETS = frozenset({"accept", "accept-language", "content-type", "origin", "user-agent"})
+
+
+def _noting(name: str, value: HeaderValue, sent: dict[str, str]) -> HeaderValue:
+    """Return *value* as a function that stores what it returns in *sent*."""
+    if name.lower() in _NO_SECRETS:
+        return value
+
+    async def noted() -> str:
+        made = value() if callable(value) else value
+        sent[name] = made if isinstance(made, str) else await made
+        return sent[name]
+
+    return noted
+
+
 @attrs.frozen
 class HttpServer:
     """An MCP server over streamable HTTP."""
@@ -40,8 +56,12 @@ class HttpServer:
     #: `http:`, `https:` or `socks5:` URL of a proxy; None: the one from the environment
     proxy: str | None = attrs.field(default=None, kw_only=True, repr=False)
 
-    def endpoint(self, name: str) -> HttpEndpoint:
+    def endpoint(self, name: str, sent: dict[str, str]) -> HttpEndpoint:
         """Return a pool of connections to the server.
+
+        Args:
+          name: its name in errors.
+          sent: receives the values of the secret headers, by name, whenever they are sent.
 
         Raises:
           NotConfigured: the URL is invalid.
@@ -50,7 +70,7 @@ class HttpServer:
         return HttpEndpoint(
             self.url,
             name=name,
-            headers={**self.headers, **secret},
+            headers={key: _noting(key, value, sent) for key, value in {**self.headers, **secret}.items()},
             connections=_CONNECTIONS,
             # The time limit of a response belongs to the call, not to the connection.
             clocks=Clocks(connect=self.connect, write=30.0, first_byte=None),

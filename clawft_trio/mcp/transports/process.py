@@ -16,7 +16,7 @@ import trio
 
 from clawft_trio.errors import MAX_BODY, CannotStart, PeerGone, Unsupported
 from clawft_trio.nursery import open_hidden_nursery
-from clawft_trio.observe.redaction import make_redactor, redact_address
+from clawft_trio.observe.redaction import Redactor, cut_redacted, make_redactor, redact_address
 
 INHERITED = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER")
 """Variables that a server inherits. All others, including all our keys, must be passed to it explicitly."""
@@ -115,7 +115,8 @@ class ServerProcess:
         self._on_line = on_line
         self._tail: deque[str] = deque(maxlen=50)
         self._stderr_ended = trio.Event()
-        self._redact = make_redactor(_secrets_of(server))
+        #: masks the values of its environment and arguments that may be secrets
+        self.redact: Redactor = make_redactor(_secrets_of(server))
 
     def __repr__(self) -> str:
         return f"<ServerProcess {self.name!r} pid={self.pid} exit_code={self.exit_code}>"
@@ -161,16 +162,22 @@ class ServerProcess:
     # --- stderr --------------------------------------------------------------------------------------------
 
     async def _read_stderr(self) -> None:
-        rest = b""
+        rest, noted = b"", False
         try:
             while data := bytes(await self._stderr.receive_some(65_536)):
                 *lines, rest = (rest + data).split(b"\n")
+                if lines and noted:
+                    # The rest of a long line may begin inside of a secret.
+                    lines, noted = lines[1:], False
                 for line in lines:
                     self._note(line)
                 if len(rest) > 4 * _LINE:
                     # No reader needs a longer line; without a bound it would be kept forever.
-                    self._note(rest)
-                    rest = b""
+                    if not noted:
+                        self._note(rest)
+                    rest, noted = b"", True
+            if noted:
+                rest = b""
             self._note(rest)
         except trio.BrokenResourceError:
             pass
@@ -178,9 +185,8 @@ class ServerProcess:
             self._stderr_ended.set()
 
     def _note(self, line: bytes) -> None:
-        text = _CONTROL.sub(" ", line[: 4 * _LINE].decode("utf-8", "replace")).strip()
-        # Masked before it is cut, because half of a secret is a secret, too.
-        text = self._redact(text)[:_LINE]
+        words = _CONTROL.sub(" ", line[: 4 * _LINE].decode("utf-8", "replace")).strip()
+        text = cut_redacted(words, _LINE, redact=self.redact, partial=len(line) > 4 * _LINE)
         if not text:
             return
         self._tail.append(text)

@@ -43,6 +43,7 @@ class StdioTransport:
         """
         try:
             async with open_server_process(self._server, name=self._name, on_line=self._on_line) as process:
+                mux.redact = process.redact
                 pipes = StreamTransport(EagerPipe(process.stdin), process.stdout, name=self._name, limit=self._limit)
                 try:
                     await pipes.pump(mux, process.wait_gone)

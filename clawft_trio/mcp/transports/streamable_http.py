@@ -28,6 +28,7 @@ from clawft_trio.errors import (
 )
 from clawft_trio.mcp.auth.http import OAuthHttp
 from clawft_trio.mcp.auth.oauth import OAuthSession
+from clawft_trio.mcp.auth.tokens import spellings
 from clawft_trio.mcp.jsonrpc import MAX_MESSAGE, METHOD_NOT_FOUND, Id, encode_request
 from clawft_trio.mcp.messages import Outgoing
 from clawft_trio.mcp.multiplexer import Multiplexer
@@ -53,6 +54,7 @@ from clawft_trio.mcp.transports.legacy_sse import REFUSALS, open_stream
 from clawft_trio.mcp.transports.session_check import PingSupport, SessionCheck
 from clawft_trio.net import HttpEndpoint, HttpResponse
 from clawft_trio.nursery import open_hidden_nursery
+from clawft_trio.observe.redaction import cut_redacted, make_redactor
 
 _LISTEN_WAIT = 1.0
 """Seconds that requests wait for the response to the listening GET: earlier messages of the server are lost."""
@@ -93,6 +95,8 @@ class HttpTransport:
         self._post_ended = trio.lowlevel.ParkingLot()
         self._lost: McpError | None = None
         self._login: OAuthSession | None = None
+        #: last values of the headers that may hold secrets, by name
+        self._sent: dict[str, str] = {}
         #: endpoint for the messages to a server of 2024-11-05; its responses arrive by a separate stream
         self._legacy: HttpEndpoint | None = None
 
@@ -105,9 +109,10 @@ class HttpTransport:
         Cancellation: every stream is closed and the session is deleted at the server, within two seconds.
         """
         server = self._server
+        mux.redact = self._redact
         policy = None if server.auth is None else server.auth.policy
         async with (
-            server.endpoint(self._name) as http,
+            server.endpoint(self._name, self._sent) as http,
             OAuthHttp(
                 self._name, verify=server.verify, proxy=server.proxy, policy=policy, peers=lambda: http.peers
             ) as oauth_http,
@@ -242,7 +247,7 @@ class HttpTransport:
             async with open_stream(get, self._server.url, name=self._name, limit=self._limit) as stream:
                 if stream is None:
                     return
-                async with attrs.evolve(self._server, url=stream.endpoint).endpoint(self._name) as posts:
+                async with attrs.evolve(self._server, url=stream.endpoint).endpoint(self._name, self._sent) as posts:
                     self._legacy = posts
                     opened.set()
                     ended = await stream.receive(mux)
@@ -256,9 +261,9 @@ class HttpTransport:
     async def _post_legacy(self, posts: HttpEndpoint, frame: Outgoing, body: bytes) -> None:
         headers = {"content-type": JSON, "accept": JSON}
         async with self._request(posts, "POST", headers, body) as response:
-            shown = (await response.read(limit=4 * MAX_BODY, cut=True)).decode("utf-8", "replace")
+            refusal = await response.read(limit=4 * MAX_BODY + 1, cut=True)
             if not 200 <= response.status < 300:
-                raise http_error(response, shown, frame.method, self._name)
+                raise http_error(response, self._shown(refusal), frame.method, self._name)
 
     def _fail(self, mux: Multiplexer, frame: Outgoing, exc: ClawftError) -> None:
         error = exc
@@ -314,13 +319,20 @@ class HttpTransport:
             answer.deliver(body)
         if answer.answered:
             return
-        shown = body[: 4 * MAX_BODY].decode("utf-8", "replace")
-        if self._login is not None:
-            shown = self._login.redact(shown)
-        error = http_error(response, shown, answer.frame.method, self._name)
+        error = http_error(response, self._shown(body), answer.frame.method, self._name)
         if await self._shows_session_lost(response, body, answer.frame.id):
             raise SessionLost("the server has forgotten the session", server=self._name) from error
         raise error
+
+    def _shown(self, body: bytes) -> str:
+        """Return the beginning of an error page, without the secrets that were sent."""
+        most = 4 * MAX_BODY
+        text = body[:most].decode("utf-8", "replace")
+        return cut_redacted(text, most, redact=self._redact, partial=len(body) > most)
+
+    def _redact(self, text: str) -> str:
+        text = text if self._login is None else self._login.redact(text)
+        return make_redactor(spellings(self._sent.values()))(text)
 
     async def _shows_session_lost(self, response: HttpResponse, body: bytes, key: Id | None) -> bool:
         if not self._session.id or not may_mean_session_lost(response, body, key):

@@ -1,0 +1,161 @@
+"""Secrets are masked before a text is cut: wherever the cut is, no part of a secret is left."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+
+import pytest
+import trio
+from hypothesis import given, strategies as st
+from llm.asking import asking
+from net.servers import open_server
+
+from clawft_trio.chat import Call
+from clawft_trio.errors import MAX_BODY, ClawftError
+from clawft_trio.llm import OpenAICompatible
+from clawft_trio.mcp import HttpServer, McpOptions, StdioServer, open_mcp
+from clawft_trio.mcp.transports.process import _LINE
+from clawft_trio.observe import make_redactor
+from clawft_trio.observe.redaction import cut_redacted
+
+SECRET = "Zq9xHunter2Kw7pMonkey4"
+PART = 6
+"""Characters of a secret that count as a part of it."""
+
+PARTS = [SECRET[at : at + PART] for at in range(len(SECRET) - PART + 1)]
+
+
+def around(*cuts: int) -> list[int]:
+    """Offsets at which a secret ends before, at or behind each cut, or lies across it."""
+    return [cut - len(SECRET) + step for cut in cuts for step in range(-2, len(SECRET) + 3, 2)]
+
+
+def assert_no_part(text: str) -> None:
+    assert not [part for part in PARTS if part in text], text[-200:]
+
+
+@given(st.integers(0, 120), st.integers(0, 100), st.booleans(), st.sampled_from([" ", "", "x"]))
+def test_no_part_of_a_secret_is_left_by_a_cut(before: int, limit: int, many: bool, behind: str) -> None:
+    text = (f"{SECRET} " * (before // 8) if many else "a" * before) + SECRET + behind
+    for end in range(len(text) - len(SECRET), len(text) + 1):
+        shown = cut_redacted(text[:end], limit, redact=make_redactor([SECRET]), partial=True)
+        assert len(shown) <= limit
+        assert_no_part(shown)
+    assert_no_part(cut_redacted(text, limit, redact=make_redactor([SECRET])))
+
+
+async def outputs(code: str, offsets: Sequence[int], caplog: pytest.LogCaptureFixture) -> str:
+    """Everything that is shown of a server that runs *code* with the offsets as its arguments."""
+    caplog.set_level(logging.DEBUG)
+    seen: list[object] = []
+    server = StdioServer([sys.executable, "-c", code, *map(str, offsets)], env={"TOKEN": SECRET})
+    with trio.fail_after(60):
+        with pytest.raises(ClawftError) as caught:
+            async with open_mcp(server, name="s", options=McpOptions(observer=seen.append, supervision=None)):
+                raise AssertionError("it was opened")
+    return f"{seen!r} {caplog.text} {caught.value} {caught.value!r} {vars(caught.value)}"
+
+
+LINES: dict[str, Callable[[], list[int]]] = {
+    "one": lambda: around(200, 1024, _LINE, 2 * _LINE, 4 * _LINE, 4096, 65_536),
+    "many": lambda: around(3 * _LINE, 4 * _LINE, 4096),
+}
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("kind", LINES)
+async def test_no_part_of_a_secret_is_shown_of_a_servers_lines(stream: str, kind: str, caplog) -> None:
+    filler = "'a' * at" if kind == "one" else "'a' * (at % 23) + (s + ' ') * (at // 23)"
+    code = f"""
+import os, sys
+s = os.environ["TOKEN"]
+for at in map(int, sys.argv[1:]):
+    {stream} = sys.{stream}
+    {stream}.write({filler} + s + "b" * 5000 + "\\n")
+    {stream}.flush()
+"""
+    shown = await outputs(code, LINES[kind](), caplog)
+    assert "aaaa" in shown or "***" in shown
+    assert_no_part(shown)
+
+
+async def test_no_part_of_a_secret_is_shown_of_a_line_that_arrives_in_pieces(caplog) -> None:
+    code = """
+import os, sys, time
+s = os.environ["TOKEN"]
+for at in map(int, sys.argv[1:]):
+    line = "a" * at + s + " the end\\n"
+    os.write(2, line[: at + 10].encode())
+    time.sleep(0.02)
+    os.write(2, line[at + 10 :].encode())
+    time.sleep(0.02)
+"""
+    shown = await outputs(code, [100, 4 * _LINE - 5, 4 * _LINE + 1, 9 * _LINE], caplog)
+    assert "***" in shown
+    assert_no_part(shown)
+
+
+async def echo_at(offsets: list[int], conversation) -> None:
+    while (asked := await conversation.request()) is not None:
+        offset = offsets.pop(0) if len(offsets) > 1 else offsets[0]
+        words = f"{'x' * offset}{SECRET}{'y' * 30_000}" if asked else ""
+        body = json.dumps({"error": {"message": words}, "jsonrpc": "2.0", "id": 1}).encode()
+        head = f"HTTP/1.1 400 No\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        await conversation.send(head.encode() + body)
+
+
+@pytest.mark.parametrize("offset", [*range(0, 40, 8), *around(300, 500, 1000, MAX_BODY - 24, 4 * MAX_BODY - 24)])
+async def test_no_part_of_a_secret_is_left_in_the_error_of_an_mcp_server(offset: int) -> None:
+    async def echo(conversation) -> None:
+        await echo_at([offset], conversation)
+
+    async with open_server(echo) as server:
+        description = HttpServer(server.url, headers={"X-Key": SECRET})
+        with trio.fail_after(30), pytest.raises(ClawftError) as caught:
+            async with open_mcp(description, name="h", options=McpOptions(supervision=None)):
+                raise AssertionError("it was opened")
+    error = caught.value
+    assert_no_part(f"{error} {error!r} {vars(error)} {error.__cause__!r}")
+
+
+@pytest.mark.parametrize("offset", [*range(0, 40, 8), *around(200, 300, 500, 1000, MAX_BODY - 24, 65_536 - 24)])
+async def test_no_part_of_a_secret_is_left_in_the_error_of_a_provider(offset: int) -> None:
+    async def echo(conversation) -> None:
+        await echo_at([offset], conversation)
+
+    async with (
+        open_server(echo) as server,
+        OpenAICompatible(name="p", base_url=f"{server.url}/v1", api_key=SECRET, model="m") as provider,
+    ):
+        with trio.fail_after(30), pytest.raises(ClawftError) as caught:
+            await provider.complete(asking(), Call())
+    error = caught.value
+    assert_no_part(f"{error} {error!r} {vars(error)}")
+
+
+@pytest.mark.parametrize("how", ["value", "function", "async function", "token"])
+async def test_a_secret_of_any_header_is_masked_in_the_error(how: str) -> None:
+    async def later() -> str:
+        await trio.lowlevel.checkpoint()
+        return SECRET
+
+    async def echo(conversation) -> None:
+        while (asked := await conversation.request()) is not None:
+            body = json.dumps({"jsonrpc": "2.0", "id": 1, "error": {"code": -1, "message": asked[0].decode()}}).encode()
+            for status in (b"401 No", b"200 OK"):
+                head = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+                await conversation.send(head % (status, len(body)) + body)
+                asked = await conversation.request()
+                if asked is None:
+                    return
+
+    value = {"value": SECRET, "function": lambda: SECRET, "async function": later, "token": SECRET}[how]
+    options = {"token": value} if how == "token" else {"headers": {"X-Key": value}}
+    async with open_server(echo) as server:
+        with trio.fail_after(30), pytest.raises(ClawftError) as caught:
+            async with open_mcp(HttpServer(server.url, **options), options=McpOptions(supervision=None)):
+                raise AssertionError("it was opened")
+    assert_no_part(f"{caught.value} {caught.value!r} {vars(caught.value)}")
