@@ -89,7 +89,7 @@ def _note_missing_key(event: Event) -> None:
     """Print that a target cannot be called because its key is not set, while others can."""
     if isinstance(event, Noted) and event.what == MISSING_KEY:
         details = event.details
-        say(sanitize(redact_secrets(f"{details['target']} cannot be asked: {details['error']}; the others are.")))
+        say(sanitize(redact_secrets(f"{details['target']} cannot be asked: {details['error']}; the other models are.")))
 
 
 def _turn_policy(chosen: Chosen, config: Config) -> TurnPolicy:
@@ -127,7 +127,7 @@ async def _refuse_existing(record: Path) -> None:
     path = trio.Path(record)
     if await path.is_file() and (await path.stat()).st_size:
         advice = f"name a new file (clawft-trio timeline {record} draws it, if it is a recording)"
-        raise InvalidData([Problem("--record", f"{record} is there already and not empty: {advice}")])
+        raise InvalidData([Problem("--record", f"{record} exists already and is not empty: {advice}")])
 
 
 def targets_of(chosen: Chosen, config: Config) -> tuple[tuple[str, ...], Callable[[str], Provider]]:
@@ -157,4 +157,4 @@ def _key(variable: str | None) -> str | None:
     if _VARIABLE.fullmatch(variable) and redact_secrets(variable) == variable:
         raise NotConfigured(f"no key: {variable} is not set, or empty")
     # A key given in place of its variable must not get into a log.
-    raise NotConfigured("no key: --api-key-env takes the name of a variable, and that is no variable's name")
+    raise NotConfigured("no key: --api-key-env takes the name of an environment variable; this is not one")

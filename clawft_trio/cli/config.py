@@ -56,7 +56,7 @@ async def init(wanted: Init) -> None:
     await trio.to_thread.run_sync(_write, wanted.path, text, wanted.force)
     write_line(f"Wrote {wanted.path}: {', '.join(models)}.")
     unset = [f"{variable} is not set" for variable in _variables(models) if not os.environ.get(variable)]
-    write_line("; ".join([*unset, f"see whether all works: clawft-trio doctor --config {wanted.path}"]))
+    write_line("; ".join([*unset, f"check it with: clawft-trio doctor --config {wanted.path}"]))
 
 
 def _models_at_hand() -> tuple[str, ...]:
@@ -91,7 +91,7 @@ def _write(path: Path, text: str, force: bool) -> None:
         # Readable only by its user, because it may contain a key later.
         file = os.open(path, flags, 0o600)
     except FileExistsError:
-        raise NotConfigured(f"{path} is there already: --force writes over it") from None
+        raise NotConfigured(f"{path} exists already: --force replaces it") from None
     with os.fdopen(file, "w", encoding="utf-8") as stream:
         stream.write(text)
 

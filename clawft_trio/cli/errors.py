@@ -27,7 +27,7 @@ def error_lines(exc: BaseException) -> Iterator[str]:
     if isinstance(exc, ClawftError):
         yield from _attempt_lines(exc.attempts)
         if exc.retry_after is not None:
-            yield f"  Worth trying again in {exc.retry_after:.0f} s."
+            yield f"  Try again in {exc.retry_after:.0f} s."
         if any(map(_worth_examining, [exc, *(record.error for record in exc.attempts)])):
             yield "See: clawft-trio doctor"
 

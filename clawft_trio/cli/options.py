@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
+from functools import wraps
+from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import attrs
 import typer
@@ -16,13 +20,15 @@ Format: TypeAlias = Literal["table", "csv", "json"]
 
 ModelOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--model", "-m", help="provider/model, or with --base-url the model's name; repeat it for fallbacks."),
+    typer.Option(
+        "--model", "-m", help="provider/model; with --base-url, the name of the model. Repeat it for fallbacks."
+    ),
 ]
 BaseUrlOption: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="An OpenAI-compatible server, up to and including the version: http://localhost:8080/v1"),
+    typer.Option(help="URL of an OpenAI-compatible server, with the version: http://localhost:8080/v1"),
 ]
-KeyOption: TypeAlias = Annotated[str | None, typer.Option(help="The environment variable that holds the key.")]
+KeyOption: TypeAlias = Annotated[str | None, typer.Option(help="Name of the environment variable with the API key.")]
 ReadableOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(
@@ -34,9 +40,11 @@ StoreOption: TypeAlias = Annotated[
     typer.Option(help="The store of conversations and costs (see `costs`): a file, or postgresql://…"),
 ]
 RecordOption: TypeAlias = Annotated[
-    Path | None, typer.Option(help="Record every turn into this new file; see `timeline`.")
+    Path | None, typer.Option(help="Record every turn into this new file, for `timeline`.")
 ]
-WorkspaceOption: TypeAlias = Annotated[Path | None, typer.Option(help="The folder; by default the config's.")]
+WorkspaceOption: TypeAlias = Annotated[
+    Path | None, typer.Option(help="The folder of the agent; default: that of the config.")
+]
 ConfigOption: TypeAlias = Annotated[Path | None, typer.Option(help="A config.json.")]
 McpConfigOption: TypeAlias = Annotated[
     list[Path] | None,
@@ -46,29 +54,29 @@ McpConfigOption: TypeAlias = Annotated[
 ]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TrustOption: TypeAlias = Annotated[
-    bool, typer.Option("--trust-workspace", help="Read the workspace's own skills, too.")
+    bool, typer.Option("--trust-workspace", help="Also read the skills in the workspace.")
 ]
 
 
 SystemOption: TypeAlias = Annotated[
-    str | None, typer.Option("--system", help="The system prompt; with a workspace it comes before its files.")
+    str | None, typer.Option("--system", help="The system prompt; the files of a workspace follow it.")
 ]
 MaxTokensOption: TypeAlias = Annotated[
-    int | None, typer.Option("--max-tokens", help="Tokens of an answer at most.", min=1)
+    int | None, typer.Option("--max-tokens", help="Largest number of tokens of an answer.", min=1)
 ]
 TemperatureOption: TypeAlias = Annotated[
-    float | None, typer.Option("--temperature", help="How varied answers are; 0 is the least.", min=0)
+    float | None, typer.Option("--temperature", help="Sampling temperature; 0 varies least.", min=0)
 ]
 ToolsOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         "--tools",
-        help="A set of built-in tools: read_files, files, read_memory, memory, skills, fetch, commands; repeat it. "
-        "Default with a workspace: the sets that only read.",
+        help="A set of built-in tools: read_files, files, read_memory, memory, skills, fetch or commands; repeat it for"
+        " several. Default with a workspace: the sets that only read.",
     ),
 ]
 SessionOption: TypeAlias = Annotated[
-    str, typer.Option(help="Continue this session of the store, or begin it under this name.")
+    str, typer.Option(help="Name of the session in the store: it is continued, or begun.")
 ]
 
 
@@ -103,44 +111,67 @@ class Chosen:
         return model if self.base_url is None or model.startswith(f"{SERVER}/") else f"{SERVER}/{model}"
 
 
-def chosen(
-    model: list[str] | None,
-    base_url: str | None,
-    api_key_env: str | None,
-    workspace: Path | None,
-    config: Path | None,
-    store: str | None,
-    record: Path | None = None,
-    *,
-    system: str | None = None,
-    max_tokens: int | None = None,
-    temperature: float | None = None,
-    tools: list[str] | None = None,
-    mcp_config: list[Path] | None = None,
-) -> Chosen:
-    """Collect the options of a command with an agent.
+AGENT_OPTIONS: Mapping[str, Any] = {
+    "model": ModelOption,
+    "base_url": BaseUrlOption,
+    "api_key_env": KeyOption,
+    "workspace": ReadableOption,
+    "config": ConfigOption,
+    "mcp_config": McpConfigOption,
+    "store": StoreOption,
+    "record": RecordOption,
+    "system": SystemOption,
+    "max_tokens": MaxTokensOption,
+    "temperature": TemperatureOption,
+    "tools": ToolsOption,
+}
+"""The options of an agent by name, in the order in which `--help` shows them."""
+EVERY_OPTION: tuple[str, ...] = tuple(AGENT_OPTIONS)
+CONNECTIONS: tuple[str, ...] = ("model", "base_url", "api_key_env", "config", "mcp_config")
+"""Names of the options for the providers and MCP servers of an agent."""
+
+
+def with_agent(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Replace the parameter `agent` of a command by the options with these *names*.
+
+    The command is called with a `Chosen` made of their values.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def with_options(**values: Any) -> None:
+            command(agent=chosen({name: values.pop(name) for name in names}), **values)
+
+        # typer reads the options of a command from its signature.
+        signature = inspect.signature(command, eval_str=True)
+        options = [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=AGENT_OPTIONS[name]) for name in names
+        ]
+        parameters: list[Parameter] = []
+        for given in signature.parameters.values():
+            parameters += options if given.name == "agent" else [given.replace(kind=Parameter.KEYWORD_ONLY)]
+        with_options.__dict__["__signature__"] = signature.replace(parameters=parameters)
+        with_options.__annotations__ = {each.name: each.annotation for each in parameters}
+        return with_options
+
+    return decorate
+
+
+def chosen(options: Mapping[str, Any]) -> Chosen:
+    """Return the agent that *options*, a subset of `AGENT_OPTIONS`, describe.
 
     Raises:
       InvalidData: a model is not `provider/model`, and there is no --base-url.
     """
-    for name in () if base_url is not None else model or ():
+    models = options.get("model") or ()
+    for name in () if options.get("base_url") is not None else models:
         if not all(split_name(name)):
             advice = "for a server of your own add --base-url"
             raise InvalidData([Problem("--model", f"expected provider/model, got {name!r}; {advice}")])
-    return Chosen(
-        models=tuple(model or ()),
-        base_url=base_url,
-        api_key_env=api_key_env,
-        workspace=workspace,
-        config=config,
-        mcp_config=tuple(mcp_config or ()),
-        store=store,
-        record=record,
-        system=system,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        tools=tuple(tools or ()),
-    )
+    # An option that may be repeated is None when it is not given.
+    repeated = {name: tuple(options.get(name) or ()) for name in ("mcp_config", "tools")}
+    single = {name: value for name, value in options.items() if name != "model"}
+    return Chosen(models=tuple(models), **(single | repeated))
 
 
 def check_session(session: str, chosen: Chosen) -> None:

@@ -121,7 +121,7 @@ def _model(conversation: Conversation, model: str) -> None:
         conversation.agent.parts.targets.reach(target)
         conversation.model = target.name
     asked = conversation.model or "the configured models"
-    conversation.console.print(f"Asked is {asked}.", markup=False, highlight=False)
+    conversation.console.print(f"The next messages go to {asked}.", markup=False, highlight=False)
 
 
 async def _cost(conversation: Conversation, _: str) -> None:
@@ -140,14 +140,14 @@ def _tree(conversation: Conversation, _: str) -> None:
 
 COMMANDS: Mapping[str, Slash] = MappingProxyType(
     {
-        "/help": Slash(_help, "This."),
-        "/new": Slash(_new, "Begin a new session, or go on with the one of that name.", "[NAME]"),
-        "/sessions": Slash(_sessions, "The sessions of the store."),
-        "/history": Slash(_history, "The last messages.", "[COUNT]"),
-        "/model": Slash(_model, "Who is asked from now on.", "[PROVIDER/MODEL]"),
-        "/tools": Slash(_tools, "What the model may call."),
-        "/cost": Slash(_cost, "What this chat has cost so far."),
-        "/tree": Slash(_tree, "Every task of the program, and what it waits for."),
+        "/help": Slash(_help, "List these commands."),
+        "/new": Slash(_new, "Begin a new session, or continue the one with that name.", "[NAME]"),
+        "/sessions": Slash(_sessions, "List the sessions of the store."),
+        "/history": Slash(_history, "Print the last messages.", "[COUNT]"),
+        "/model": Slash(_model, "Choose the model for the next messages.", "[PROVIDER/MODEL]"),
+        "/tools": Slash(_tools, "List the tools that the model may call."),
+        "/cost": Slash(_cost, "Print the cost of this chat so far."),
+        "/tree": Slash(_tree, "Print every task of the program, and what it waits for."),
     }
 )
 LEAVING = ("/quit", "/exit")

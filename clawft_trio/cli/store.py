@@ -62,7 +62,7 @@ async def check(place: str) -> bool:
         problems = await store.read(_problems if store.engine == "postgresql" else _problems_of_file)
     for problem in problems:
         say(problem)
-    say(f"{len(problems)} problems." if problems else "Whole.")
+    say(f"{len(problems)} problems." if problems else "No problems.")
     return not problems
 
 

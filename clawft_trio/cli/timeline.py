@@ -46,7 +46,7 @@ def timeline(wanted: Wanted) -> list[Path]:
         raise InvalidData([Problem("$", "this is the recording itself")], source=str(wanted.file))
     recording = _read(wanted.file)
     if recording.cut:
-        write_line("The last line was only begun; the process may have ended there.", error=True)
+        write_line("The last line is incomplete; the recording process may have ended there.", error=True)
     written = _written(wanted, _only(recording, wanted))
     for path in written:
         write_line(str(path))

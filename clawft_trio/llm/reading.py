@@ -17,6 +17,10 @@ def separated(event: ServerSentEvent) -> list[ServerSentEvent]:
     return [*map(ServerSentEvent, found[:-1]), ServerSentEvent(found[-1], event.event)]
 
 
+class ProtocolViolation(Exception):
+    """The bytes of an answer break its protocol; the text says how."""
+
+
 class Progress:
     """Progress of an answer, in the attributes of `ResponseReader`, and the decoder of its event stream."""
 

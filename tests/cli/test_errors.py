@@ -56,7 +56,7 @@ async def test_a_recording_does_not_replace_what_is_there(tmp_path: Path) -> Non
     mine = tmp_path / "notes.txt"
     mine.write_text("three years of work")
     async with open_fault_server([Say("Hello."), Finish()]) as server:
-        with pytest.raises(InvalidData, match=r"--record: .*notes\.txt is there already.*clawft-trio timeline"):
+        with pytest.raises(InvalidData, match=r"--record: .*notes\.txt exists already.*clawft-trio timeline"):
             await ask(Ask(question="hi", chosen=Chosen(base_url=server.url, record=mine)))
         assert mine.read_text() == "three years of work"
         assert server.requests == []
@@ -123,7 +123,7 @@ async def tools_of(agent: Agent, chosen: Chosen) -> str:
     "given", [KEY, "ghp_0123456789abcdefghij", "not a name", "0123", "9f8e7d6c5b4a39281706f5e4d3c2b1a0", "a" * 24]
 )
 async def test_a_key_in_place_of_its_variable_is_not_quoted(given: str) -> None:
-    with pytest.raises(NotConfigured, match="that is no variable's name") as caught:
+    with pytest.raises(NotConfigured, match="this is not one") as caught:
         async with open_chosen(Chosen(base_url="http://127.0.0.1:9/v1", api_key_env=given)):
             pass
     assert given not in f"{caught.value} {caught.value!r}"
@@ -222,7 +222,7 @@ def test_attempts_that_failed_alike_are_told_once() -> None:
         (TransportFailed("refused", provider="mine"), True),
         (AllProvidersExhausted("none", attempts=[record("a/b", TransportFailed("refused"))]), True),
         (NotConfigured("no key", provider="openai"), True),
-        (NotConfigured("config.json is there already"), False),
+        (NotConfigured("config.json exists already"), False),
         (ServerError("down"), False),
         (OSError("disk"), False),
     ],

@@ -25,7 +25,7 @@ async def test_a_fallback_without_a_key_is_named_and_the_answer_comes(tmp_path: 
         done = await run("ask", "hi", *models, "--config", str(config))
     assert (done.returncode, done.stdout) == (0, b"Hello.\n")
     said = done.stderr.decode()
-    assert "groq/some-model cannot be asked: groq: no key for 'groq': set GROQ_API_KEY; the others are." in said
+    assert "groq/some-model cannot be asked: groq: no key for 'groq': set GROQ_API_KEY; the other models are." in said
 
 
 async def test_costs_say_why_something_has_no_price(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ async def test_a_skill_goes_before_a_command_of_the_chat_with_its_name(tmp_path:
             await terminal.see("Done.")
         await terminal.see(PROMPT)
         await terminal.type("/chat:model other\n")
-        await terminal.see("Asked is server/other.")
+        await terminal.see("The next messages go to server/other.")
         await terminal.see(PROMPT)
         await terminal.type("/nothing\n")
         await terminal.see("no such command")

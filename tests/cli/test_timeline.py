@@ -65,7 +65,7 @@ def test_a_turn_that_is_not_there_is_told(recording: Path) -> None:
 def test_a_recording_that_was_cut_is_drawn_and_said_to_be(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recording.write_bytes(recording.read_bytes()[:-40])
     assert timeline(Wanted(file=recording))
-    assert "only begun" in capsys.readouterr().err
+    assert "is incomplete" in capsys.readouterr().err
 
 
 def test_what_is_not_a_recording_is_refused_with_its_place(tmp_path: Path) -> None:
