@@ -53,9 +53,6 @@ class Contender:
     covers: str = ""
 
 
-# --- the bound ---------------------------------------------------------------------------------------------------
-
-
 @asynccontextmanager
 async def bare_httpx(url: str) -> AsyncGenerator[Client, None]:
     """What one would write without any library: httpx, split, json.loads, a callback."""
@@ -105,9 +102,6 @@ async def bytes_alone(url: str) -> AsyncGenerator[Client, None]:
             return words
 
         yield Client(stream)
-
-
-# --- ourselves ---------------------------------------------------------------------------------------------------
 
 
 def with_callback(provider: Provider) -> Client:
@@ -171,9 +165,6 @@ async def full_stack_iterated(url: str) -> AsyncGenerator[Client, None]:
 async def anthropic_stack(url: str) -> AsyncGenerator[Client, None]:
     async with Anthropic("a", base_url=url, api_key=KEY) as first, Anthropic("b", base_url=url, api_key=KEY) as second:
         yield with_callback(resilient_chain(first, second))
-
-
-# --- peers -------------------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager

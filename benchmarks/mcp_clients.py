@@ -53,9 +53,6 @@ async def fastmcp() -> AsyncGenerator[CallTool, None]:
         yield client.call_tool
 
 
-# --- the bound: the pipe alone -----------------------------------------------------------------------------------
-
-
 @contextmanager
 def pipe() -> Iterator[tuple[Any, Any]]:
     """The server's standard input and output, blocking."""
@@ -74,8 +71,6 @@ def request(number: int) -> bytes:
     params = {"name": "echo", "arguments": TEXT}
     return json.dumps({"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}).encode() + b"\n"
 
-
-# --- TypeScript --------------------------------------------------------------------------------------------------
 
 NPM = os.environ.get("BENCHMARKS_NPM", "")
 """A folder whose `node_modules` has `@modelcontextprotocol/sdk`; empty: the TypeScript SDK is not measured."""

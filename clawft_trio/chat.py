@@ -25,9 +25,6 @@ JsonObject: TypeAlias = Mapping[str, Any]
 Role = Literal["system", "user", "assistant", "tool"]
 
 
-# --- messages ---------------------------------------------------------------------------------------
-
-
 @attrs.frozen(kw_only=True)
 class Citation:
     """A source that a provider gives for a piece of text."""
@@ -146,9 +143,6 @@ class Message:
     def tool(cls, text: str, *, tool_call_id: str) -> Message:
         """Make the message with the result of the tool call *tool_call_id*."""
         return cls("tool", _parts(text), tool_call_id=tool_call_id)
-
-
-# --- request and response -----------------------------------------------------------------------------
 
 
 @attrs.frozen(kw_only=True)
@@ -339,9 +333,6 @@ def _is_substance(part: Part) -> bool:
         return False
     kind = part.block.get("type")
     return kind not in _REASONING_BLOCKS and kind != "message"
-
-
-# --- events ------------------------------------------------------------------------------------------
 
 
 @attrs.frozen

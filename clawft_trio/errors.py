@@ -112,9 +112,6 @@ class ClawftError(Exception):
     attempts: tuple[AttemptRecord, ...] = ()
 
 
-# --- models -------------------------------------------------------------------------------------------
-
-
 class ProviderError(ClawftError):
     """A model gave no answer that can be trusted.
 
@@ -375,9 +372,6 @@ class AllProvidersExhausted(ProviderError):
         return f"no target could answer: {self.message}" if self.message else "no target could answer"
 
 
-# --- admission -----------------------------------------------------------------------------------------
-
-
 class Refused(ClawftError):
     """The request is not permitted."""
 
@@ -441,9 +435,6 @@ class BudgetExceeded(Refused):
         self.unit = unit
 
 
-# --- tools ---------------------------------------------------------------------------------------------
-
-
 class ToolError(ClawftError):
     """A tool call has no result. The text is short and written for a model to act on."""
 
@@ -476,9 +467,6 @@ class OutcomeUnknown(ToolError):
     """The call was started before a crash and is not declared idempotent: its effect is unknown."""
 
 
-# --- turns ---------------------------------------------------------------------------------------------
-
-
 class TurnError(ClawftError):
     """A turn ended without an answer for another reason than a model or tool."""
 
@@ -499,9 +487,6 @@ class TurnInterrupted(TurnError):
     """The process ended during the turn more often than `LoopPolicy.max_resumes` allows."""
 
 
-# --- bus -----------------------------------------------------------------------------------------------
-
-
 class BusError(ClawftError):
     """A message did not pass the bus."""
 
@@ -516,9 +501,6 @@ class BusFull(BusError):
 
 class SelfDeadlock(BusError):
     """A consumer published to the full bus of which it is the only consumer."""
-
-
-# --- store ---------------------------------------------------------------------------------------------
 
 
 class StoreError(ClawftError):
@@ -553,9 +535,6 @@ class LeaseLost(StoreError):
 
 class StoreClosed(StoreError):
     """The store was closed by this process."""
-
-
-# --- MCP -----------------------------------------------------------------------------------------------
 
 
 class McpError(ClawftError):
@@ -654,9 +633,6 @@ class ProtocolViolation(McpError):
     blames_target = True
 
 
-# --- data from outside -----------------------------------------------------------------------------------
-
-
 @attrs.frozen
 class Problem:
     """One problem of invalid input, with its place: `$.retry.max_retries: expected int ≥ 0, got "three"`."""
@@ -703,9 +679,6 @@ class StreamEnded(ClawftError):
 
 class Unsupported(ClawftError):
     """Not available on this platform."""
-
-
-# --- control flow -------------------------------------------------------------------------------------
 
 
 class ConsumerLeft(BaseException):

@@ -106,8 +106,6 @@ class Driver:
         async with self.open(method, body, headers, path, pieces) as response:
             return await response.whole()
 
-    # --- MCP ---
-
     async def stateless(self, method, params=None, *, key=1, headers=None, meta=None):
         params = {"_meta": META if meta is None else meta, **(params or {})}
         return await self.request("POST", encode(key, method, params), stateless_headers(method, params, headers))

@@ -85,8 +85,6 @@ class World:
         self.expires_in = 3600
         self.refreshes = True
 
-    # --- the person
-
     @asynccontextmanager
     async def listen(self):
         yield self
@@ -97,8 +95,6 @@ class World:
         self.visits.append(query)
         answer = {"code": "the-code", "state": query["state"], "iss": self.issuer.url, **self.redirect}
         return f"{query['redirect_uri']}?{urlencode({k: v for k, v in answer.items() if v is not None})}"
-
-    # --- the authorization server
 
     async def server_metadata(self, _):
         await trio.lowlevel.checkpoint()
@@ -135,8 +131,6 @@ class World:
             **self.token_response,
         }
         return as_json(200, {key: value for key, value in document.items() if value is not None})
-
-    # --- the resource
 
     async def metadata_of_resource(self, _):
         await trio.lowlevel.checkpoint()

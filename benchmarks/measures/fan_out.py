@@ -40,9 +40,6 @@ class Counted:
         return watch.timing(calls)
 
 
-# --- ourselves and the bound -------------------------------------------------------------------------------------
-
-
 @tool(mode="read_only", total=30)
 async def nothing(number: int, text: str = "") -> str:
     """Do nothing."""
@@ -92,9 +89,6 @@ def bare_nursery(calls: int = CALLS) -> Open:
         yield one_round
 
     return opened
-
-
-# --- peers -------------------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager

@@ -68,9 +68,6 @@ def refuse_what_json_cannot_fill(kind: Any) -> None:
             )
 
 
-# --- msgspec --------------------------------------------------------------------------------------------
-
-
 def _by_msgspec(kind: Any) -> TypeSchema:
     (root,), shared = msgspec.json.schema_components([kind], schema_hook=path_schema, ref_template="#/$defs/{name}")
 
@@ -81,9 +78,6 @@ def _by_msgspec(kind: Any) -> TypeSchema:
             raise InvalidData([problem_of(exc)]) from exc
 
     return _as_object(root, shared, convert)
-
-
-# --- pydantic, recognised by attributes, since it may be missing ------------------------------
 
 
 def _by_pydantic(kind: Any) -> TypeSchema:
@@ -99,9 +93,6 @@ def _by_pydantic(kind: Any) -> TypeSchema:
             raise InvalidData(problems_of(exc)) from exc
 
     return _as_object(root, shared, validate)
-
-
-# --- schemas --------------------------------------------------------------------------------------------
 
 
 def _as_object(root: JsonObject, shared: Mapping[str, JsonObject], read: Callable[[Any], Any]) -> TypeSchema:

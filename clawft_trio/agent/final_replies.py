@@ -113,8 +113,6 @@ class FinalReplies:
     def _note_lost(self, reply: OutboundMessage, error: StoreError) -> None:
         self._observer(Undeliverable(message=reply, error=error))
 
-    # --- the end of a turn in the journal ----------------------------------------------------------------
-
     async def _keep(self, message: InboundMessage, reply: OutboundMessage) -> bool:
         """End the turn in the journal; return whether *reply* is stored."""
         if self._journal is None:

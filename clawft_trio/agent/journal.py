@@ -131,8 +131,6 @@ class Journal:
         self._now = now
         self.ownership: Ownership | None = ownership
 
-    # --- messages ----------------------------------------------------------------------------------------
-
     async def accepted(self, message: InboundMessage) -> bool:
         """Store *message*.
 
@@ -278,8 +276,6 @@ class Journal:
 
         return tuple(_unfinished(data, resumes) for data, resumes in await self._store.transact(take, repeatable=True))
 
-    # --- sessions of several processes -------------------------------------------------------------------
-
     async def prepare(self) -> None:
         """Delete old ids of answered messages, and set the sessions of messages that an earlier version accepted.
 
@@ -388,8 +384,6 @@ class Journal:
             self.ownership.postpone(turn_id, work, outlives_turn=False)
         else:
             await self._store.transact(work, concurrent=True, repeatable=True)
-
-    # --- the steps of a turn -----------------------------------------------------------------------------
 
     async def answers(self, turn_id: str) -> Sequence[ChatResponse]:
         """Return the models' answers of an earlier run, by round.

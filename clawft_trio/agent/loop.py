@@ -111,8 +111,6 @@ class AgentLoop:
             abandoned=self._replies.abandoned,
         )
 
-    # --- running -----------------------------------------------------------------------------------------
-
     async def serve(self, *, task_status: trio.TaskStatus[AgentLoop] = trio.TASK_STATUS_IGNORED) -> None:
         """Answer messages until the bus accepts no more and every message has its reply. Call it once.
 
@@ -218,8 +216,6 @@ class AgentLoop:
             if self._shared is not None:
                 self._shared.wake()
 
-    # --- resuming --------------------------------------------------------------------------------------
-
     async def _resume(self, nursery: trio.Nursery) -> None:
         if self._journal is None:
             await trio.lowlevel.checkpoint()
@@ -260,8 +256,6 @@ class AgentLoop:
             if self._shared is not None:
                 self._shared.give_up(left.message, str(error))
             await self._replies.send(left.message, failure_reply(left.message, error), "failed")
-
-    # --- answering ---------------------------------------------------------------------------------------
 
     async def _accept(self, message: InboundMessage) -> bool:
         """Store *message*; return False if it must not be answered."""
@@ -326,8 +320,6 @@ class AgentLoop:
 
     def _note_failure(self, context: TurnContext, error: BaseException) -> None:
         self._observer(Noted(component="agent", what="turn failed", details={"error": error}, turn_id=context.turn_id))
-
-    # --- cancelling --------------------------------------------------------------------------------------
 
     def cancel_turn(self, turn_id: str, reason: str = "stopped by the user") -> bool:
         """Stop one turn (`turn_id_of(message)`). It gets a reply with the reason. Return whether it was running."""

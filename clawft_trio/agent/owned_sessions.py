@@ -91,8 +91,6 @@ class OwnedSessions:
         refused = isinstance(error, StoreCorrupt | StoreReadOnly | StoreClosed)
         return self._ownership.store.engine == "postgresql" and isinstance(error, StoreError) and not refused
 
-    # --- messages ----------------------------------------------------------------------------------------
-
     async def accept(self, message: InboundMessage) -> bool:
         """Store *message*, and claim its session if its turn may begin at once; return False for a duplicate.
 
@@ -174,8 +172,6 @@ class OwnedSessions:
     def give_up(self, message: InboundMessage, error: str) -> None:
         """Let the next `end` of *message* give it up, because its turn was begun too often."""
         self._given_up[turn_id_of(message)] = error
-
-    # --- sessions ----------------------------------------------------------------------------------------
 
     async def start(self, services: trio.Nursery, nursery: trio.Nursery) -> None:
         """Begin to renew leases and to claim sessions without an owner.

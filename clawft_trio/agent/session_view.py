@@ -136,9 +136,6 @@ def with_summary(messages: Sequence[Message], summary: str) -> tuple[Message, ..
     return (*messages[:first], opened, *messages[first + 1 :])
 
 
-# --- calls and their results -------------------------------------------------------------------------
-
-
 def presentable(messages: Iterable[Message]) -> tuple[Message, ...]:
     """Return *messages* with exactly one result after each call, because providers refuse anything else."""
     shown: list[Message] = []

@@ -100,8 +100,6 @@ class SessionWindow:
         """Return the messages of a request: *before*, the session, and the question *asked*."""
         return (*before, *with_summary((*self.messages, asked), self.tail.compaction.summary))
 
-    # --- compaction --------------------------------------------------------------------------------------
-
     async def fit(self, request: ChatRequest, decision: RoutingDecision) -> bool:
         """Compact the session if *request* does not fit; return whether it was compacted.
 
@@ -201,8 +199,6 @@ class SessionWindow:
             rows=tuple(row for row in self.tail.rows if row.place > compaction.cut),
         )
         return kept
-
-    # --- large results -----------------------------------------------------------------------------------
 
     async def cut(self, answers: Sequence[ToolResult], number: int) -> tuple[ToolResult, ...]:
         """Cut *answers* to the lengths that the window allows; store complete texts, which can be read with a tool.

@@ -152,8 +152,6 @@ class Fresh:
         await trio.lowlevel.checkpoint()
 
 
-# --- as a tool -------------------------------------------------------------------------------------------
-
 MakeTurns: TypeAlias = Callable[[ToolContext], Turns]
 """Makes the `Turns` for a call of a sub-agent."""
 

@@ -95,8 +95,6 @@ class BoundedQueue(Generic[T]):
     def __len__(self) -> int:
         return len(self.order)
 
-    # --- publishing ------------------------------------------------------------------------------------
-
     async def put(self, item: T) -> bool:
         """Publish *item*, waiting for room if the policy is `block`.
 
@@ -198,8 +196,6 @@ class BoundedQueue(Generic[T]):
         self._dropped += 1
         self._observer(MessageDropped(queue=self.name, policy=policy, message=_message_in(item)))
 
-    # --- waiting for room ------------------------------------------------------------------------------
-
     async def _wait_for_room(self, item: T) -> bool:
         task = trio.lowlevel.current_task()
         if self.consumers.would_all_wait(task, self._publishers):
@@ -237,8 +233,6 @@ class BoundedQueue(Generic[T]):
             else:
                 self._enter(*entry)
                 trio.lowlevel.reschedule(task)
-
-    # --- consuming ------------------------------------------------------------------------------------
 
     async def get(self) -> T:
         """Wait for the next message and take it.
@@ -323,8 +317,6 @@ class BoundedQueue(Generic[T]):
         self._retune()
         self._wake_if_drained()
 
-    # --- closing and statistics -------------------------------------------------------------------------
-
     def close(self) -> None:
         """Accept no more messages. Queued messages can still be taken; waiting publishers get `BusClosed`."""
         if self.closed:
@@ -365,8 +357,6 @@ class BoundedQueue(Generic[T]):
             waiting=len(self._publishers),
             consumers_waiting=len(self.consumers),
         )
-
-    # --- the fast path ---------------------------------------------------------------------------------
 
     def _retune(self, *, rising: bool = False) -> None:
         """Open or close the fast path. Called after every change except of the depth.

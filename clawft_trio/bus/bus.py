@@ -86,8 +86,6 @@ class MessageBus:
     def __repr__(self) -> str:
         return f"<MessageBus {self._inbound!r}, {list(self._outboxes.values())!r}>"
 
-    # --- inbound -----------------------------------------------------------------------------------------
-
     async def publish_inbound(self, message: InboundMessage) -> bool:
         """Publish *message* to the consumers, waiting for room if the policy is `block`.
 
@@ -166,8 +164,6 @@ class MessageBus:
         """Make a separate `Publisher`; closing it closes nothing else."""
         return Publisher(self)
 
-    # --- outbound ----------------------------------------------------------------------------------------
-
     async def dispatch_outbound(self, message: OutboundMessage, *, kept: bool = False) -> bool:
         """Send *message* to its channel.
 
@@ -212,8 +208,6 @@ class MessageBus:
             queue.close()
         self._outbound_queues[channel] = queue
         return Outbox(channel, queue, self._undelivered_store, wait=self.config.delivery_wait, observer=self._observer)
-
-    # --- closing -----------------------------------------------------------------------------------------
 
     def close_inbound(self) -> None:
         """Accept no more inbound messages; queued ones can be consumed and answered."""

@@ -95,8 +95,6 @@ class Outbox:
         """Return the counters of the queue."""
         return self._queue.statistics()
 
-    # --- publishing ---------------------------------------------------------------------------------------
-
     async def put(self, message: OutboundMessage, *, kept: bool = False) -> bool:
         """Send *message* to the channel; see `MessageBus.dispatch_outbound`.
 
@@ -188,8 +186,6 @@ class Outbox:
             await self._undelivered_store.keep(key, delivery.message)
         else:
             await trio.lowlevel.checkpoint()
-
-    # --- consuming ---------------------------------------------------------------------------------------
 
     def __aiter__(self) -> Outbox:
         return self
@@ -304,8 +300,6 @@ class Outbox:
         if delivery.key is not None:
             await self._undelivered_store.delivered(delivery.key)
             self._shared.forget([delivery.key])
-
-    # --- closing -----------------------------------------------------------------------------------------
 
     async def store_rest(self) -> None:
         """Store every final reply that was not taken; drop the other messages.

@@ -69,9 +69,6 @@ def key_of(sender: str) -> str:
     return f"sender:{sender}"
 
 
-# --- limits ---------------------------------------------------------------------------------------------
-
-
 def budgets_of(
     moment: Moment, sender: str, own: Limits, everybody: Limits, connection: Connection
 ) -> tuple[Budget, ...]:
@@ -173,9 +170,6 @@ def _spent(key: str, moment: Moment, connection: Connection) -> dict[tuple[str, 
     """
     rows = connection.execute(query, (key, EVERYBODY, moment.day.key, moment.month.key)).fetchall()
     return {(whose, period): _Used(*amounts) for whose, period, *amounts in rows}
-
-
-# --- refusals --------------------------------------------------------------------------------------------
 
 
 def refusal(

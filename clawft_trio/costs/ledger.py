@@ -95,8 +95,6 @@ class Ledger:
         self.owner: str = owner or new_id()
         self._last: Moment | None = None
 
-    # --- reservations ------------------------------------------------------------------------------------
-
     async def reserve(
         self,
         claim: Claim,
@@ -213,8 +211,6 @@ class Ledger:
             await trio.lowlevel.checkpoint()
             return ()
         return await self.store.read(partial(budgets_of, self.moment(), sender_id, own, everybody))
-
-    # --- reports -----------------------------------------------------------------------------------------
 
     async def entries(
         self,

@@ -302,8 +302,6 @@ def tier_prices(targets: Iterable[Priced]) -> dict[str, ModelPrice]:
     return found
 
 
-# --- genai-prices --------------------------------------------------------------------------------------
-
 _IN_THE_LIST: Mapping[str, str] = MappingProxyType(
     {
         "openai": "openai",

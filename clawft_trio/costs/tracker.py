@@ -180,8 +180,6 @@ class CostTracker:
         """
         await self.ledger.release([turn_id])
 
-    # --- before ------------------------------------------------------------------------------------------
-
     def estimate(self, target: Priced, input_tokens: int, output_tokens: int, /) -> Decimal | None:
         """Return the highest cost of an answer in US dollars; None when *target* has no known price.
 
@@ -254,8 +252,6 @@ class CostTracker:
             write=settling.write_of(turn_id),
         )
 
-    # --- after -------------------------------------------------------------------------------------------
-
     def cost(self, target: Priced, usage: Usage) -> Decimal | None:
         """Return the current cost of *usage* at *target* in US dollars; None when it is unknown."""
         return self.price(target, usage).cost
@@ -298,8 +294,6 @@ class CostTracker:
 
     def _closing(self, reservation: Reservation, state: ChargeState, bill: Bill) -> Closing:
         return Closing(id=reservation.id, state=state, bill=bill, owner=self.ledger.owner)
-
-    # --- on behalf of others -----------------------------------------------------------------------------
 
     @contextmanager
     def on_behalf(

@@ -121,8 +121,6 @@ class AnthropicResponseReader(Progress):
         self.ended = True
         return out
 
-    # --- events ---------------------------------------------------------------------------------------
-
     def _take_event(self, sse: ServerSentEvent, out: list[StreamEvent]) -> None:
         try:
             event = decode(sse.data)
@@ -331,8 +329,6 @@ class AnthropicResponseReader(Progress):
     def _fail(self, error: Any, request_id: Any) -> None:
         self.error: Any = {"error": error or {}, "request_id": request_id}
         self.ended: bool = True
-
-    # --- lenient reading -----------------------------------------------------------------------------
 
     def _take_undecodable(self, sse: ServerSentEvent, out: list[StreamEvent]) -> None:
         data = sse.data.strip()

@@ -146,9 +146,6 @@ TYPES: Mapping[str, type[ProviderError]] = MappingProxyType(
 """Error types that are less specific than a status; used when there is no status: in a stream under HTTP 200."""
 
 
-# --- headers -----------------------------------------------------------------------------------------
-
-
 _SHOULD_RETRY: Mapping[str, bool] = MappingProxyType({"true": True, "false": False})
 
 
@@ -156,9 +153,6 @@ def request_id(headers: Mapping[str, str]) -> str | None:
     """Return the provider's id of a request, from the first header that has one."""
     names = ("x-request-id", "request-id", "x-generation-id", "cf-ray")
     return next((headers[name] for name in names if name in headers), None)
-
-
-# --- classification -------------------------------------------------------------------------------------
 
 
 def classify(error: ProviderErrorBody, status: int | None) -> type[ProviderError]:

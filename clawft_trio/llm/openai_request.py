@@ -163,9 +163,6 @@ _THINKING: Mapping[str, Callable[[str | None, int | None], dict[str, Any]]] = Ma
 )
 
 
-# --- messages ----------------------------------------------------------------------------------------
-
-
 def _message(message: Message, quirks: Quirks, rules: Rules) -> dict[str, Any]:
     if message.role == "tool":
         content = message.text if not rules.media_in_results else _content(message.content, rules)

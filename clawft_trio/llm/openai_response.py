@@ -130,8 +130,6 @@ class OpenAIResponseReader(Progress):
         self.ended = True
         return out
 
-    # --- events ---------------------------------------------------------------------------------------
-
     def _take_event(self, event: ServerSentEvent, out: list[StreamEvent]) -> None:
         try:
             chunk = decode(event.data)

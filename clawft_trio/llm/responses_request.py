@@ -98,9 +98,6 @@ def _format(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "json_schema", "name": "answer", "schema": schema, "strict": fits_strict(schema)}
 
 
-# --- the conversation -----------------------------------------------------------------------------------
-
-
 def _continued(messages: tuple[Message, ...]) -> tuple[str, tuple[Message, ...]]:
     """Return the id of the last stored response, and the messages after it."""
     for number in range(len(messages) - 1, -1, -1):

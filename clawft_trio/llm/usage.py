@@ -125,9 +125,6 @@ def _merge(into: dict[str, Any], piece: Raw) -> None:
             into[name] = value
 
 
-# --- the dialects ----------------------------------------------------------------------------------------
-
-
 def read_chat_usage(raw: Raw, vendor: str = "") -> UsageReading:
     """Read the usage of a chat completion."""
     return _reading(raw, vendor, _chat_parts)
@@ -275,9 +272,6 @@ def _add_messages(parts: _Parts, raw: Raw) -> None:
     parts.reasoning += _count(_inner(raw, "output_tokens_details"), "thinking_tokens")
 
 
-# --- which figures contain which -------------------------------------------------------------------------
-
-
 def _arranged(parts: _Parts, **others: Any) -> Usage:
     """Return the figures as `Usage` has them: cached input within the input, reasoning within the output."""
     if parts.total == parts.input + parts.output:
@@ -330,9 +324,6 @@ def _explained(parts: _Parts, beside_input: int, beside_output: int) -> tuple[in
         parts.problem = f"total_tokens is {parts.total}, {rest - least} more than its parts: counted as output"
     beside = min(way[0] for way in possible)
     return beside, rest - beside
-
-
-# --- single figures --------------------------------------------------------------------------------------
 
 
 def _count(raw: Raw, name: str) -> int:

@@ -13,8 +13,6 @@ PDF = ("application/pdf",)
 AUDIO = ("audio/wav", "audio/x-wav", "audio/wave", "audio/mpeg", "audio/mp3")
 SAFE_IDS = r"[a-zA-Z0-9_-]{1,64}"
 
-# --- Anthropic -----------------------------------------------------------------------------------------
-
 # docs.claude.com, Messages: names of at most 128 characters, temperature from 0 to 1. Ids `^[a-zA-Z0-9_-]+$`
 # (maximhq/bifrost#5097, HKUDS/nanobot#4356), no combination at the top of `input_schema` and property keys
 # `^[a-zA-Z0-9_.-]{1,64}$` (the text of its 400s), no empty content (anthropics/claude-code#6774), unknown fields are
@@ -74,8 +72,6 @@ ANTHROPIC = VendorRules(
         ),
     ),
 )
-
-# --- OpenAI --------------------------------------------------------------------------------------------
 
 # platform.openai.com, Chat: `tool_calls[].id` has at most 40 characters, a description 1024, a request 128 tools,
 # `stop` 4 sequences. Patterns in schemas: "is not a 'regex'" for `\\p{…}` (BerriAI/litellm#40485), "regex lookaround is
@@ -158,8 +154,6 @@ RESPONSES = VendorRules(
 # A deployment may have any name, so its model is mostly unknown: refused parameters are learned. Chat completions
 # accept no documents (pydantic-ai profiles).
 AZURE = VendorRules(attrs.evolve(_OPENAI, file_types=()), OPENAI_FAMILIES)
-
-# --- Google --------------------------------------------------------------------------------------------
 
 # ai.google.dev, `Schema`: the fields of its subset of OpenAPI ("Unknown name … Cannot find field": zed#44875 for
 # `const`, felinics/Memoh#620 for `additionalProperties`, AstrBotDevs/AstrBot#7572 for `examples`). `type` is one value

@@ -87,8 +87,6 @@ class McpClient:
         """Number of restarts of the server."""
         return self.connection.restarts
 
-    # --- life ----------------------------------------------------------------------------------------------------
-
     async def run_until_closed(
         self, *, shielded: bool = False, task_status: trio.TaskStatus[McpClient] = trio.TASK_STATUS_IGNORED
     ) -> None:
@@ -118,8 +116,6 @@ class McpClient:
         Cancellation: closing continues, within the server's grace times.
         """
         await self.connection.aclose()
-
-    # --- any request ---------------------------------------------------------------------------------------------
 
     async def call(
         self,
@@ -194,8 +190,6 @@ class McpClient:
             wanted["resourceSubscriptions"] = list(uris)
         await listen(self.connection, on_notification, wanted)
 
-    # --- tools -------------------------------------------------------------------------------------------------
-
     @property
     def tools_version(self) -> int:
         """Number of times that the server's tools may have changed: a notification, or a new start of the server."""
@@ -247,8 +241,6 @@ class McpClient:
         """
         given = {} if arguments is None else arguments
         return await self._tools.call(name, given, total=total, longest=longest, on_progress=on_progress)
-
-    # --- resources ------------------------------------------------------------------------------------------------
 
     async def list_resources(self) -> tuple[Resource, ...]:
         """Return all resources, over all pages.
@@ -306,8 +298,6 @@ class McpClient:
         """
         await self.call("resources/unsubscribe", {"uri": uri}, decode=decode_empty)
 
-    # --- prompts ---------------------------------------------------------------------------------------------------
-
     async def list_prompts(self) -> tuple[Prompt, ...]:
         """Return all prompts, over all pages.
 
@@ -330,8 +320,6 @@ class McpClient:
         if arguments is not None:
             params["arguments"] = arguments
         return await self.call("prompts/get", params, decode=decode_prompt_result, options=CallOptions(name=name))
-
-    # --- the rest --------------------------------------------------------------------------------------------------
 
     async def complete(
         self,

@@ -122,8 +122,6 @@ class Connection:
         """Number of restarts of the server."""
         return 0 if self._history is None else self._history.restarts
 
-    # --- calls ---------------------------------------------------------------------------------------------------
-
     async def call(
         self,
         method: str,
@@ -235,8 +233,6 @@ class Connection:
         """
         if self._mux is not None:
             self._mux.notify_nowait(method, params)
-
-    # --- life ------------------------------------------------------------------------------------------------------
 
     async def aclose(self) -> None:
         """Close the connection and stop the server; pending calls fail with `PeerGone`. Idempotent.
@@ -406,8 +402,6 @@ class Connection:
             except McpError:
                 pass  # an error is also a response, and the end of the connection is noticed elsewhere
         await trio.sleep_forever()
-
-    # --- notifications ---------------------------------------------------------------------------------------------
 
     async def _deliver_notification(self, method: str, params: Raw) -> None:
         on_notification = self.options.host.on_notification

@@ -89,9 +89,6 @@ class Malformed:
 JsonRpcMessage: TypeAlias = Envelope | Malformed
 
 
-# --- in --------------------------------------------------------------------------------------------------
-
-
 class LineSplitter:
     r"""Splits a byte stream into lines, in time linear in the bytes, wherever they are split.
 
@@ -286,8 +283,6 @@ def _parse_member(text: bytes) -> list[JsonRpcMessage]:
     return parse(text)
 
 
-# --- what can still be read of a broken line -----------------------------------------------------------------
-
 # Possessive, so that hostile text costs linear time; an unclosed string reaches to the end.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[{}\[\]:,]|[^\s"{}\[\]:,]++', re.DOTALL)
 _LAST_MEMBER = re.compile(rb'[,{]\s*"id"\s*:\s*(-?\d{1,18}|"[^"\\]{0,128}")\s*}\s*\Z')
@@ -331,9 +326,6 @@ def _as_id(text: bytes | None) -> Id | None:
     if text is None or not _PLAIN_ID.fullmatch(text):
         return None
     return text[1:-1].decode("utf-8", "replace") if text[:1] == b'"' else int(text)
-
-
-# --- out -------------------------------------------------------------------------------------------------
 
 
 class _Request(msgspec.Struct, gc=False):

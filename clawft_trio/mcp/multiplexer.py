@@ -172,8 +172,6 @@ class Multiplexer:
         """Why the connection has ended; None while it has not."""
         return self._ended
 
-    # --- calls ---------------------------------------------------------------------------------------------
-
     async def call(
         self,
         method: str,
@@ -229,8 +227,6 @@ class Multiplexer:
     def hold_clocks(self) -> AbstractContextManager[None]:
         """Stop the clocks of all pending calls during the block, because a person is asked on this side."""
         return self._requests.hold_clocks()
-
-    # --- the transport's side -------------------------------------------------------------------------------------
 
     def deliver(self, message: JsonRpcMessage) -> None:
         """Route one received message. Never blocks and never raises, whatever it is."""
@@ -331,8 +327,6 @@ class Multiplexer:
         elif notice.request_id is not None:
             self._answering.cancel(notice.request_id, notice.reason)
 
-    # --- notices ---------------------------------------------------------------------------------------------------
-
     def notify_nowait(self, method: str, params: Mapping[str, Any] | None = None) -> None:
         """Queue a notification. After the end of the connection it is dropped.
 
@@ -382,8 +376,6 @@ class Multiplexer:
         Cancellation: nothing has changed.
         """
         await self._answering.wait_idle()
-
-    # --- life --------------------------------------------------------------------------------------------------------
 
     async def run(self, transport: Transport) -> McpError:
         """Exchange messages over *transport* until the connection has ended; return why it ended.

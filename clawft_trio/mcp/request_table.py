@@ -99,8 +99,6 @@ class RequestTable:
         self.waiting.clear()
         return left
 
-    # --- deadlines ---------------------------------------------------------------------------------------------
-
     @contextmanager
     def hold_clocks(self) -> Iterator[None]:
         """Stop the clocks of all requests for the duration of the block, because a person is asked on this side."""

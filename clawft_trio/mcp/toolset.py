@@ -222,8 +222,6 @@ class Toolset:
             check=check_of(check),
         )
 
-    # --- life --------------------------------------------------------------------------------------------------
-
     async def _bring_up(self, nursery: trio.Nursery, background: trio.Nursery, name: str, options: McpOptions) -> None:
         """Start one server and follow its tools; if it does not start, retry in the background."""
         options = self._servers[name].options or options

@@ -30,9 +30,6 @@ class Event:
     turn_id: str = ""
 
 
-# --- model calls ---------------------------------------------------------------------------------------
-
-
 @attrs.frozen(kw_only=True)
 class AttemptStarted(Event):
     """An attempt at *target* begins."""
@@ -107,9 +104,6 @@ class BreakerChanged(Event):
     retry_after: float | None = None
 
 
-# --- tools -----------------------------------------------------------------------------------------------
-
-
 @attrs.frozen(kw_only=True)
 class ToolStarted(Event):
     """A tool call begins to run; it has its locks and its approval."""
@@ -155,9 +149,6 @@ class LockWaited(Event):
     tool_call_id: str
     paths: tuple[str, ...]
     waited: float
-
-
-# --- bus and turns -----------------------------------------------------------------------------------------
 
 
 @attrs.frozen(kw_only=True)
@@ -213,9 +204,6 @@ class TurnEnded(Event):
     error: BaseException | None = None
 
 
-# --- MCP servers -------------------------------------------------------------------------------------------
-
-
 @attrs.frozen(kw_only=True)
 class ServerStarted(Event):
     """An MCP server has completed the handshake."""
@@ -258,9 +246,6 @@ class ServerCalled(Event):
     outcome: Literal["ok", "error", "timeout", "cancelled"]
     duration: float
     error: BaseException | None = None
-
-
-# --- routing -----------------------------------------------------------------------------------------------
 
 
 @attrs.frozen(kw_only=True)
@@ -347,9 +332,6 @@ class Charged(Event):
     certainty: Certainty
     #: why there is no price, or why it is not exact
     note: str = ""
-
-
-# --- everything else ---------------------------------------------------------------------------------------
 
 
 @attrs.frozen(kw_only=True)

@@ -79,9 +79,6 @@ class Recording:
     cut: bool = False
 
 
-# --- writing ------------------------------------------------------------------------------------------------
-
-
 def recorded_line(event: Event, *, texts: bool = False, redact: Redactor = redact_secrets) -> bytes:
     """Return *event* as one line with its line end.
 
@@ -228,9 +225,6 @@ class _Plain:
         # As in `attributes_of`: cut before masking, and again before the last place where half a secret may be.
         masked = self._mask(whole(text[: 2 * _LONGEST_TEXT]))
         return masked if len(masked) <= _LONGEST_TEXT else masked[:_LONGEST_TEXT] + "…"
-
-
-# --- reading ------------------------------------------------------------------------------------------------
 
 
 def read_recording(lines: Iterable[bytes], *, source: str = "") -> Recording:

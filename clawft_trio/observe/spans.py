@@ -168,8 +168,6 @@ class _Growing:
             end=max(ends, default=0.0),
         )
 
-    # --- where things belong -----------------------------------------------------------------------------
-
     def _turn(self, event: Event) -> Span | None:
         if not event.turn_id:
             return None
@@ -204,8 +202,6 @@ class _Growing:
     def _attributes(self, event: Event) -> dict[str, AttributeValue]:
         return attributes_of(event, texts=self._texts, redact=self._mask)
 
-    # --- turns -------------------------------------------------------------------------------------------
-
     def _turn_event(self, event: TurnStarted | TurnEnded) -> None:
         turn = self._turn(event) or self._put(Span(kind="turn", name="turn", start=event.at), event)
         turn.attributes |= self._attributes(event)
@@ -215,8 +211,6 @@ class _Growing:
             turn.status = _OUTCOMES.get(event.outcome, "failed")
         else:
             turn.name = f"turn {event.session}"
-
-    # --- model calls ---------------------------------------------------------------------------------------
 
     def _next_attempt(self, event: RetryScheduled | FailedOver | HedgeStarted) -> None:
         """Remember the role of an attempt that is to come."""
@@ -278,8 +272,6 @@ class _Growing:
         if event.cost is not None and isinstance(before, float):
             attributes["charged"] = before + float(event.cost)
 
-    # --- tools ---------------------------------------------------------------------------------------------
-
     def _tool(self, event: ToolStarted | ToolEnded | LockWaited) -> Span:
         key = (event.turn_id, event.tool_call_id)
         known = self._tools.get(key)
@@ -309,8 +301,6 @@ class _Growing:
         lock = Span(kind="lock", name=name, start=event.at - waited, end=event.at, status="ok")
         lock.attributes = self._attributes(event)
         tool.children.append(lock)
-
-    # --- MCP servers -----------------------------------------------------------------------------------------
 
     def _server_event(self, event: ServerStarted | ServerGone | ServerCalled) -> None:
         match event:

@@ -218,8 +218,6 @@ class _Drawing:
             return ""
         return f'<text class="name" x="8" y="{height - 6}">… and {self._left_out} more rows, not drawn</text>'
 
-    # --- one row -------------------------------------------------------------------------------------------
-
     def _row(self, number: int, row: Row) -> str:
         span = row.span
         classes = f"row {span.kind} {row.status} {span.role}" + (" trouble" if row.trouble else "")

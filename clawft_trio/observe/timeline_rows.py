@@ -146,9 +146,6 @@ def _money(spans: list[Span]) -> Iterator[str]:
 _TOKENS = ("input_tokens", "output_tokens")
 
 
-# --- one row ------------------------------------------------------------------------------------------------
-
-
 def _add(rows: list[Row], span: Span, depth: int, describe: _Describing) -> None:
     own = [child for child in span.children if child.kind not in _INSIDE]
     segments = [child for child in span.children if child.kind in _INSIDE]

@@ -56,9 +56,6 @@ def _short_arguments(text: str) -> str:
     return text if len(text) <= _SHOWN_ARGUMENTS else f"{text[:_SHOWN_ARGUMENTS]}…"
 
 
-# --- adding pieces -----------------------------------------------------------------------------------
-
-
 @attrs.define
 class _Piece:
     """Messages that stay together, their places in the conversation and estimated tokens."""
@@ -172,9 +169,6 @@ def _clear(piece: _Piece, count: CountTokens) -> None:
             piece.messages[number] = cleared
 
 
-# --- trimming ----------------------------------------------------------------------------------------
-
-
 @attrs.frozen(kw_only=True)
 class Trimmed:
     """A trimmed conversation."""
@@ -234,9 +228,6 @@ def _with_text(message: Message, kept: int) -> Message:
     short = text[:head] + CUT.format(len(text) - kept) + text[len(text) - (kept - head) :]
     others = tuple(part for part in message.content if not isinstance(part, Text))
     return attrs.evolve(message, content=(Text(short), *others))
-
-
-# --- the stage ---------------------------------------------------------------------------------------
 
 
 def input_limit(request: ChatRequest, target: Target, permissions: UserPermissions) -> int:

@@ -48,9 +48,6 @@ def _strings(values: Any) -> tuple[str, ...] | None:
     return tuple(values)
 
 
-# --- configuration ------------------------------------------------------------------------------------
-
-
 @attrs.frozen(kw_only=True)
 class PermissionOverrides:
     """The settings of one layer. None: not set; an empty list: none allowed."""
@@ -171,8 +168,6 @@ def identity_of(key: str, entry: SenderOverrides) -> str | None:
     return key if channel and colon and sender else None
 
 
-# --- resolution --------------------------------------------------------------------------------------
-
 _MOST_SENDERS = 1024
 """Number of senders with cached permissions."""
 
@@ -263,9 +258,6 @@ class PermissionResolver:
 
     def _ceiling(self, wanted: UserPermissions, ceiling: UserPermissions) -> UserPermissions:
         return lesser(wanted, ceiling, tiers=self._tiers)
-
-
-# --- the ceiling -------------------------------------------------------------------------------------
 
 
 def lesser(wanted: UserPermissions, ceiling: UserPermissions, *, tiers: tuple[str, ...] = ()) -> UserPermissions:

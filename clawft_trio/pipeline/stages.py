@@ -24,8 +24,6 @@ from clawft_trio.target import Target
 TaskType = Literal["chat", "code_generation", "code_review", "research", "creative", "analysis", "tool_use", "unknown"]
 TASK_TYPES: tuple[TaskType, ...] = get_args(TaskType)
 
-# --- classification ----------------------------------------------------------------------------------
-
 
 @attrs.frozen
 class TaskProfile:
@@ -36,9 +34,6 @@ class TaskProfile:
     complexity: float = attrs.field(default=0.0, validator=and_(ge(0.0), le(1.0)))
     #: the words that decided the type, in the order in which they were found
     keywords: tuple[str, ...] = ()
-
-
-# --- routing -----------------------------------------------------------------------------------------
 
 
 @attrs.frozen
@@ -72,9 +67,6 @@ class RoutingDecision:
     def model(self) -> str:
         """The model that is tried first."""
         return self.targets[0].model
-
-
-# --- outcome ---------------------------------------------------------------------------------------
 
 
 @attrs.frozen
@@ -163,9 +155,6 @@ def estimate_by_tier(target: Target, input_tokens: int, output_tokens: int, /) -
     return None if rate is None else rate * (input_tokens + output_tokens) / 1000
 
 
-# --- the stages --------------------------------------------------------------------------------------
-
-
 class Classifier(Protocol):
     """Stage 1: determines the type and complexity of the task."""
 
@@ -241,9 +230,6 @@ class Learner(Protocol):
           The number of its rounds that are stored; 0 when none is.
         """
         ...
-
-
-# --- admission ---------------------------------------------------------------------------------------
 
 
 class RateLimitable(Protocol):

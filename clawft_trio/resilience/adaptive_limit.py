@@ -216,8 +216,6 @@ class BoundAdaptiveLimit:
         given = call.elsewhere_after if own is None else own
         return _ELSEWHERE_AFTER if given is None else given
 
-    # --- admission ------------------------------------------------------------------------------------
-
     async def _enter(self, session: str, cost: Cost, call: Call) -> bool:
         """Wait until the limits allow an attempt; return whether the rate was the reason for the wait."""
         if not self._waiting and self._time_to_room(cost) <= 0:
@@ -301,8 +299,6 @@ class BoundAdaptiveLimit:
     def _refuse(self, why: str, cost: Cost) -> BulkheadFull:
         self._refused += 1
         return BulkheadFull(why, provider=self._target, retry_after=max(self._expected_wait(cost), 0.1))
-
-    # --- measurement --------------------------------------------------------------------------------------
 
     def _start(self, now: float, cost: Cost, *, paced: bool) -> int:
         self._running += 1

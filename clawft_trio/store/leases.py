@@ -124,9 +124,6 @@ def _expire(connection: Connection, owner: str) -> int:
     return connection.execute("UPDATE leases SET expires = 0 WHERE owner = ?", (owner,)).rowcount
 
 
-# --- owners --------------------------------------------------------------------------------------------------
-
-
 def new_owner() -> str:
     """Return a name for this process as an owner: machine, process, and a unique part."""
     return " ".join((_machine(), str(os.getpid()), _started(os.getpid()), new_id()))

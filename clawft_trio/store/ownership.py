@@ -97,8 +97,6 @@ class Ownership:
         """Call *callback* with the name of every lease that another process has taken."""
         self._on_lost.append(callback)
 
-    # --- leases ------------------------------------------------------------------------------------------
-
     def lease_of(self, name: str) -> Lease | None:
         """Return the lease of *name*, if this process holds it according to its own record."""
         return self._held.get(name)
@@ -229,8 +227,6 @@ class Ownership:
             free = partial(release_named, name=name, owner=self.owner)
             await self.store.transact(free, concurrent=True, durability="process", repeatable=True)
         self._unknown = unknown
-
-    # --- fenced writes -----------------------------------------------------------------------------------
 
     def guard(self, turn_id: str, lease: Lease, *, fresh: bool = False) -> None:
         """Fence the writes of *turn_id* with *lease* from now on; *fresh*: this is its first run."""

@@ -243,9 +243,6 @@ async def open_postgres(
             nursery.cancel_scope.cancel(reason="store closed")
 
 
-# --- notifications -------------------------------------------------------------------------------------------
-
-
 async def _listen(address: str, listeners: Listeners) -> None:
     """Pass the server's notifications to *listeners*, over a separate connection, while the store is open."""
     wait = FIRST_WAIT

@@ -148,8 +148,6 @@ class Lane:
         self._life = ""
         self._cancelling: trio.Event | None = None
 
-    # --- in the trio thread ------------------------------------------------------------------------------
-
     async def run(self, job: Job[T], transaction: Callable[[Job[T]], None]) -> T:
         """Run *transaction* for *job* in a thread.
 
@@ -183,8 +181,6 @@ class Lane:
                 token.run_sync_soon(done.set)
 
         trio.lowlevel.start_thread_soon(lambda: _cancel_statement(session.raw), cancelled, "clawft store cancel")
-
-    # --- in a thread -------------------------------------------------------------------------------------
 
     def write(self, job: Job[Any], *, concurrent: bool) -> None:
         """Run the job's function in a transaction, and commit."""
@@ -373,9 +369,6 @@ class Lane:
 
 class _Abandoned(Exception):
     """The task of the job was cancelled before the commit."""
-
-
-# --- connections -----------------------------------------------------------------------------------------------
 
 
 def connect(address: str, *, lock_wait: float) -> psycopg.Connection[Any]:

@@ -102,9 +102,6 @@ class SqliteStore:
         )
 
 
-# --- opening -------------------------------------------------------------------------------------------------
-
-
 @asynccontextmanager
 async def open_sqlite(
     path: Path | None, steps: tuple[Migration, ...], *, busy: float, durability: Durability

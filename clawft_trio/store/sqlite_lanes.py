@@ -189,8 +189,6 @@ class Writer(Lane):
         self._may_sync = self._syncs = durability == "power"
         self._connection.execute(_SYNCHRONOUS[self._syncs])
 
-    # --- in the database thread --------------------------------------------------------------------------
-
     def _serve(self) -> _Done:
         done = _Done()
         while self._jobs:
@@ -312,8 +310,6 @@ class Writer(Lane):
         for job in jobs:
             if not isinstance(job.result, outcome.Error):
                 job.result = None if job.abandoned else outcome.Error(copied(error))
-
-    # --- without a thread --------------------------------------------------------------------------------
 
     def _run_inline(self, job: Job[T]) -> T:
         job.take()

@@ -163,8 +163,6 @@ class _Probe(Generic[C]):
             # Ordered, because the first violation is the cause of the others.
             raise AssertionError("; ".join(dict.fromkeys(self.faults)))
 
-    # --- runs --------------------------------------------------------------------------------------------------
-
     async def fill_the_bus(self) -> None:
         """Say more messages than fit while the bus is full, then make room."""
         channel, bus = self.make_channel(), _Bus(self.faults, full=True)
@@ -238,8 +236,6 @@ class _Probe(Generic[C]):
                 await self.say(channel, "message")
                 await bus.wait_published(1)
             await self._send(channel, "reply", "final")
-
-    # --- the adapter's two operations --------------------------------------------------------------------------
 
     @asynccontextmanager
     async def _receiving(self, channel: C, bus: _Bus) -> AsyncGenerator[trio.Nursery, None]:

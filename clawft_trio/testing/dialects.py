@@ -118,9 +118,6 @@ def error_body(dialect: DialectName, step: Status | ErrorEvent) -> JsonObject:
     return {"type": "error", "error": {"type": kind, "message": step.message}}
 
 
-# --- OpenAI chat completions, streamed ------------------------------------------------------------------
-
-
 class OpenAIStream:
     """Writes `data:` events with one chunk each, and `data: [DONE]` at the end."""
 
@@ -224,9 +221,6 @@ def _data(value: JsonObject) -> bytes:
 def broken(event: bytes) -> bytes:
     """Return *event* with its JSON cut off, still ended by a blank line."""
     return event.rstrip()[:-9] + b"\n\n"
-
-
-# --- Anthropic Messages, streamed -----------------------------------------------------------------------
 
 
 class AnthropicStream:
@@ -358,9 +352,6 @@ def _input_usage(usage: Usage | None) -> JsonObject:
 
 def _output_usage(usage: Usage) -> JsonObject:
     return {"output_tokens": usage.output_tokens}
-
-
-# --- both, not streamed ---------------------------------------------------------------------------------
 
 
 class Whole:

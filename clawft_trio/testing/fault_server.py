@@ -215,9 +215,6 @@ def refused_url() -> Iterator[str]:
         yield f"http://127.0.0.1:{held.getsockname()[1]}/v1"
 
 
-# --- one connection -------------------------------------------------------------------------------------
-
-
 class _Connection:
     """One connection: requests and answers in turn, until one side closes."""
 

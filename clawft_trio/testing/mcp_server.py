@@ -229,8 +229,6 @@ class ScriptedMcpServer:
         if result is not None:
             await request.answer(result)
 
-    # --- the protocol ------------------------------------------------------------------------------------------
-
     async def _initialize(self, _: Json) -> Json:
         await trio.lowlevel.checkpoint()
         return {
@@ -364,9 +362,6 @@ class _Tools:
     async def pid(self, _: Json) -> str:
         await trio.lowlevel.checkpoint()
         return str(os.getpid())
-
-
-# --- as a child process ----------------------------------------------------------------------------------------
 
 
 def scripted_server(*flags: str) -> tuple[str, ...]:

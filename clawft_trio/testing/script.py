@@ -24,9 +24,6 @@ from clawft_trio.codec import encode_json
 _NO_HEADERS: Mapping[str, str] = {}
 
 
-# --- what both can play -------------------------------------------------------------------------------
-
-
 @attrs.frozen
 class Say:
     """Emit text, in one delta."""
@@ -98,17 +95,11 @@ class Finish:
 Step: TypeAlias = Say | Think | CallTool | Wait | Hang | Report | Finish
 
 
-# --- in memory only -----------------------------------------------------------------------------------
-
-
 @attrs.frozen
 class Fail:
     """Raise *error*: an exception, of which each call gets a copy, or a callable that returns one."""
 
     error: Exception | Callable[[], Exception]
-
-
-# --- on the wire only ---------------------------------------------------------------------------------
 
 
 @attrs.frozen

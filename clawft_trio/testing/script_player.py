@@ -180,8 +180,6 @@ class ScriptPlayer:
             case _:
                 return await self._break_off(reset=isinstance(step, ResetConnection))
 
-    # --- what goes out: composed without I/O, sent in one place
-
     def _body(self, events: list[bytes]) -> bytes:
         """Return *events* framed for the wire; empty when they are collected for the next pause."""
         if self._sizes is not None:
@@ -222,8 +220,6 @@ class ScriptPlayer:
     async def _send(self, data: bytes) -> None:
         await self._stream.send_all(data)
         self._exchange.sent += len(data)
-
-    # --- pauses and ends
 
     async def _pause(self, seconds: float) -> None:
         await self._send(self._rest())

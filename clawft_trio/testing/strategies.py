@@ -83,9 +83,6 @@ _SURE: tuple[type[ProviderError], ...] = (
 )
 
 
-# --- what is asked and what comes back ------------------------------------------------------------------
-
-
 def texts(*, min_size: int = 0, max_size: int = 40) -> st.SearchStrategy[str]:
     """Generate any text that UTF-8 can encode, line separators and emoji included."""
     return st.text(st.characters(exclude_categories=["Cs"]), min_size=min_size, max_size=max_size)
@@ -174,9 +171,6 @@ def requests() -> st.SearchStrategy[ChatRequest]:
     )
 
 
-# --- failures -------------------------------------------------------------------------------------------
-
-
 def provider_errors(*, retryable: bool | None = None) -> st.SearchStrategy[ProviderError]:
     """Generate failures of a provider, of every kind; with *retryable* only those with this value."""
     clocks = st.builds(
@@ -188,9 +182,6 @@ def provider_errors(*, retryable: bool | None = None) -> st.SearchStrategy[Provi
     )
     every = others | clocks
     return every if retryable is None else every.filter(lambda error: error.retryable is retryable)
-
-
-# --- scripts --------------------------------------------------------------------------------------------
 
 
 def pauses(*, longest: float = 5.0) -> st.SearchStrategy[Wait]:

@@ -67,9 +67,6 @@ def parts_of(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     return objects(message.get("content"))
 
 
-# --- every server -------------------------------------------------------------------------------------
-
-
 def has_messages(body: JsonObject) -> Iterator[Complaint]:
     """OpenAI: "[] is too short - 'messages'"."""
     if not messages_of(body):
@@ -216,9 +213,6 @@ def text_only(body: JsonObject) -> Iterator[Complaint]:
             yield Complaint(f"messages.{place}.content must be a string, got {', '.join(map(str, kinds))}")
 
 
-# --- order --------------------------------------------------------------------------------------------
-
-
 def no_blank_messages(*roles: str) -> Check:
     """Moonshot: "message at position N with role 'user' must not be empty"; xAI: "Each message must have at least
     one content element" (AstrBotDevs/AstrBot#6447); Gemini: "contents.parts must not be empty".
@@ -288,9 +282,6 @@ def roles_alternate(body: JsonObject) -> Iterator[Complaint]:
     for one, other in pairwise(roles):
         if one == other and one in {"user", "assistant"}:
             yield Complaint(f"Conversation roles must alternate: two messages of role {one!r} in a row")
-
-
-# --- options ------------------------------------------------------------------------------------------
 
 
 def without(*names: str, models: str = "") -> Check:

@@ -160,9 +160,6 @@ def _inner(text: str) -> Any:
             return text
 
 
-# --- by the schema ----------------------------------------------------------------------------------------------
-
-
 def _with_integers(raw: JsonObject, schema: JsonObject) -> JsonObject:
     """Convert `5.0` to 5 where the schema requires an integer: for JSON Schema both are the same number."""
     if not _has_float(raw):

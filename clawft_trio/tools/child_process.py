@@ -172,9 +172,6 @@ def _signal_group(process: trio.Process, number: signal.Signals) -> None:
         os.killpg(process.pid, number)
 
 
-# --- pipes -------------------------------------------------------------------------------------------------
-
-
 class _Output:
     """The beginning and the end of a process's output, of any length."""
 

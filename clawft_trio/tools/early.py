@@ -245,8 +245,6 @@ class EarlyCalls:
                     # Its intent is journalled, and the call may be repeated: nothing is lost.
                     self._context.log.exception("the discarded call of tool %s was not recorded", call.name)
 
-    # --- starting ----------------------------------------------------------------------------------------
-
     async def _feed(self, feeding: _Feeding) -> None:
         """Start the offered calls that may start, in their order."""
         try:

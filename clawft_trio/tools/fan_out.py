@@ -186,8 +186,6 @@ class FanOut:
                     nursery.start_soon(work)
         return tuple(answers[index] for index in range(len(jobs)))
 
-    # --- preparation ----------------------------------------------------------------------------------
-
     def prepare(self, call: ToolCall) -> Job:
         """Find the tool of *call* and check its arguments; a failure becomes the refusal of the job."""
         job = Job(call)
@@ -223,8 +221,6 @@ class FanOut:
         if named:
             # Abandoned on cancellation, because a path on a mount that hangs would block the thread endlessly.
             await trio.to_thread.run_sync(_want_paths, named, abandon_on_cancel=True, limiter=self.locks.threads)
-
-    # --- one call ------------------------------------------------------------------------------------------
 
     async def answer(self, job: Job) -> ToolResult:
         """Run *job* and return its result. A failure becomes the result.
@@ -326,8 +322,6 @@ class FanOut:
                 # The call has run, and its result is used; after a crash its outcome is unknown.
                 self.context.log.exception("the answer of tool %s was not recorded", answer.name)
 
-    # --- events ---------------------------------------------------------------------------------------------
-
     def _context_of(self, job: Job, deadline: float) -> ToolContext:
         return self.context.of_call(job.call.id, job.call.name, deadline=deadline, threads=self.threads)
 
@@ -414,9 +408,6 @@ class FanOut:
 
 def _too_slow(tool: Tool, limit: float) -> ToolTimeout:
     return ToolTimeout(f"not finished after {limit:g} s", tool=tool.name)
-
-
-# --- paths of calls -----------------------------------------------------------------------------------------
 
 
 def _paths(job: Job, workspace: Path | None) -> list[tuple[str | Path, Path | None, LockMode]]:

@@ -185,9 +185,6 @@ def _of_schema(error: jsonschema.ValidationError) -> Problem:
     return Problem(error.json_path, _cut(error.message))
 
 
-# --- types, by msgspec -----------------------------------------------------------------------------------
-
-
 def path_schema(kind: type) -> dict[str, Any]:
     """Return the JSON Schema of types that msgspec does not know, as its `schema_hook`: a path is a string.
 

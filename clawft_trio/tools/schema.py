@@ -133,8 +133,6 @@ def check_of(arguments: SchemaCheck) -> Check:
     return check
 
 
-# --- from hints -----------------------------------------------------------------------------------------
-
 Hints: TypeAlias = Mapping[str, tuple[Any, Any]]
 """Hint and default by parameter name; `inspect.Parameter.empty` where there is no default."""
 

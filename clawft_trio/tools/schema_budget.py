@@ -142,8 +142,6 @@ def _inside(value: Any) -> Iterable[Any]:
     return (member for member in members if isinstance(member, Mapping | list))
 
 
-# --- keywords ---------------------------------------------------------------------------------------------------------
-
 _Keyword = Callable[[Any, Any, Any, Any], Iterable[jsonschema.ValidationError] | None]
 
 
@@ -286,9 +284,6 @@ def canonical(value: Any) -> Hashable:
     if isinstance(value, list):
         return (*map(canonical, value), "list")
     return value  # type: ignore[no-any-return]
-
-
-# --- messages ---------------------------------------------------------------------------------------------------------
 
 
 class _Text(str):

@@ -129,9 +129,6 @@ def _parameters(called: Callable[..., Any], name: str) -> tuple[inspect.Paramete
         raise TypeError(f"{name}: its parameters cannot be read ({exc})") from exc
 
 
-# --- hints ------------------------------------------------------------------------------------------------------
-
-
 def _annotations(function: Callable[..., Any]) -> Mapping[str, Any]:
     target = _unwrapped(function)[-1]
     target = getattr(target, "__func__", target)
@@ -196,9 +193,6 @@ def _locals_around(function: Callable[..., Any]) -> dict[str, Any]:
             found = {**frame.f_locals, **found}
         frame = frame.f_back
     return found
-
-
-# --- hints of type checkers -------------------------------------------------------------------------------------
 
 
 def _imported_for_checkers(function: Callable[..., Any]) -> dict[str, Any]:

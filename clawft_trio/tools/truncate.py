@@ -91,9 +91,6 @@ def _may_hold_iterator(value: object) -> bool:
     return isinstance(value, Iterator | dict | list | tuple)
 
 
-# --- text ------------------------------------------------------------------------------------------------
-
-
 def _cut_text(text: str, limit: int) -> str:
     if len(text) <= limit and len(encoded := _utf8(text)) <= limit:
         return encoded.decode()
@@ -119,9 +116,6 @@ def _utf8(text: str) -> bytes:
 
 def _left_out(missing: int, total: int, what: str) -> str:
     return f"[truncated: {missing} of {total} {what} left out]"
-
-
-# --- JSON ------------------------------------------------------------------------------------------------
 
 
 def _fit(value: object, room: int, depth: int = 0) -> bytes:

@@ -52,8 +52,6 @@ def tokens(messages: Sequence[Message]) -> int:
     return sum(map(message_tokens, messages))
 
 
-# --- plans ----------------------------------------------------------------------------------------------
-
 turns = st.lists(st.tuples(st.sampled_from([0, 0, 300, 3000]), st.integers(1, 600)), min_size=1, max_size=25)
 
 
@@ -99,8 +97,6 @@ def test_nothing_is_planned_where_nothing_can_be_done() -> None:
     assert plan(tail([(0, 10)]), POLICY, overhead=0, limit=10_000, readable=True) is None
     assert plan(SessionTail(), POLICY, overhead=9000, limit=1000, readable=True) is None
 
-
-# --- sessions -------------------------------------------------------------------------------------------
 
 WINDOW = 4000
 
@@ -355,9 +351,6 @@ async def test_work_in_the_background_ends_everywhere() -> None:
         await trio.lowlevel.checkpoint()
 
     assert await cancel_everywhere(run, nothing_runs) >= 2
-
-
-# --- what is large ---------------------------------------------------------------------------------------
 
 
 @tool(mode="read_only")

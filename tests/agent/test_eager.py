@@ -145,9 +145,6 @@ def started(log: Log) -> dict[str, float]:
     return {what: at for kind, what, at in log.ran if kind == "begin"}
 
 
-# --- times ---------------------------------------------------------------------------------------------------
-
-
 async def test_a_turn_takes_the_longer_of_stream_and_tools(autojump_clock: trio.testing.MockClock) -> None:
     log = Log()
     reply = await turns(log, ScriptedProvider([*LOOKS, Finish()], DONE)).answer(question(), Call())
@@ -183,9 +180,6 @@ async def test_calls_at_once_are_bounded_over_early_and_later_calls(autojump_clo
     assert peak == 2
     assert [one.text for one in reply.tools] == ["look a", "look b", "look c", "switch d"]
     assert reply.latency.total == pytest.approx(6)
-
-
-# --- what may start ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -257,9 +251,6 @@ async def test_arguments_that_do_not_fit_are_refused_after_the_answer(autojump_c
     script = [CallTool("look", {"where": 3}, id="x"), call("look", "b"), Wait(1), Finish()]
     reply = await turns(Log(), ScriptedProvider(script, DONE)).answer(question(), Call())
     assert [one.outcome for one in reply.tools] == ["invalid", "ok"]
-
-
-# --- answers that do not stand -------------------------------------------------------------------------------
 
 
 async def test_a_reset_leaves_nothing_of_the_calls_before_it(autojump_clock: object) -> None:
@@ -341,9 +332,6 @@ async def test_tools_report_their_start_while_the_answer_is_streamed(autojump_cl
     await turns(Log(), model).answer(question(), Call(emit=show, observer=events))
     assert [event.at for event in events.events if isinstance(event, ToolStarted)] == [pytest.approx(0)]
     assert [at for at, event in seen if isinstance(event, ToolsAnswered)] == [pytest.approx(2)]
-
-
-# --- cancellation --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", ["ok", "reset"])

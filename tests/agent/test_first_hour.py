@@ -29,9 +29,6 @@ def said_to(model: ScriptedProvider, number: int = -1) -> list[str]:
     return [message.text for message in model.requests[number].messages if message.role == "user"]
 
 
-# --- instructions --------------------------------------------------------------------------------------------
-
-
 async def test_instructions_are_the_system_prompt_and_those_of_a_question_replace_them() -> None:
     model = ScriptedProvider.saying("Ja.")
     async with open_agent(["p/m"], providers={"p": model}, instructions="Answer in German.") as agent:
@@ -109,9 +106,6 @@ async def test_a_message_of_another_role_is_refused_with_advice(role: str) -> No
     assert model.requests == []
 
 
-# --- conversations ---------------------------------------------------------------------------------------------
-
-
 async def test_without_a_session_each_question_is_a_separate_conversation() -> None:
     model = ScriptedProvider.saying("Noted.")
     async with open_agent(["p/m"], providers={"p": model}) as agent:
@@ -150,9 +144,6 @@ async def test_conversations_of_one_sender_share_the_prompt_cache() -> None:
             await agent.ask("Hi", sender_id=sender)
     keys = [request.cache.key for request in model.requests if request.cache is not None]
     assert keys[0] == keys[1] != keys[2]
-
-
-# --- sets of tools -----------------------------------------------------------------------------------------------
 
 
 @tool(mode="read_only")
@@ -223,9 +214,6 @@ def test_under_asyncio_the_error_names_trio_and_how_to_embed_it() -> None:
 
     with pytest.raises(RuntimeError, match=r"trio\.run\(main\).*clawft_trio\.asyncio_guest\.Guest"):
         asyncio.run(main())
-
-
-# --- keys and providers ----------------------------------------------------------------------------------------------
 
 
 async def test_a_fallback_without_its_key_is_noted_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,9 +65,6 @@ async def test_over_a_socket_a_bad_finish_reason_never_runs_a_call(word: str) ->
     assert ran == []
 
 
-# --- pauses ----------------------------------------------------------------------------------------------
-
-
 async def test_a_paused_answer_goes_back_and_the_model_goes_on() -> None:
     model = ScriptedProvider([Say("Looking. "), Finish("pause_turn")], [Say("It is 7."), Finish()])
     async with open_agent(["s/m"], providers={"s": model}) as agent:
@@ -90,9 +87,6 @@ async def test_a_model_that_pauses_for_ever_ends_at_the_limit_with_a_text(step: 
     assert reply.text.strip()
 
 
-# --- the last round --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("text", ["", "Let me see. "])
 async def test_a_model_that_calls_again_in_its_last_round_gets_no_result_and_the_reply_has_a_text(text: str) -> None:
     model = ScriptedProvider([Say(text), CallTool("delete", {"name": "a"}), Finish()])
@@ -110,8 +104,6 @@ async def test_a_model_that_calls_again_in_its_last_round_gets_no_result_and_the
     results = {message.tool_call_id for message in messages if message.role == "tool"}
     assert {call.id for message in messages for call in message.tool_calls} == results
 
-
-# --- empty answers ---------------------------------------------------------------------------------------
 
 EMPTY = [[Finish()], [Think("hm"), Finish()], [Say(" \n"), Finish()], [Say(""), Finish()]]
 ASKED = ChatRequest([Message.user("q")], model="m")

@@ -119,9 +119,6 @@ def test_killed_again_while_it_recovers(tmp_path: Path, first: int) -> None:
         check_the_world(folder, killed=2)
 
 
-# --- the journal itself ------------------------------------------------------------------------------------
-
-
 @tool
 async def pay() -> str:
     """Not idempotent."""

@@ -123,9 +123,6 @@ async def test_what_is_sent_fits_and_changes_only_at_jumps(turns, window, memory
     assert sum(message.role == "user" for message in stored) == len(turns)
 
 
-# --- on disk --------------------------------------------------------------------------------------------
-
-
 async def run(path: Path, turns: int) -> tuple[list[int], list[float], list[int]]:
     """Tokens of each request, CPU seconds of each turn on the loop, and objects alive after each tenth, on SQLite."""
     sizes: list[int] = []

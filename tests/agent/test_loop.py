@@ -233,9 +233,6 @@ def test_an_infinite_wait_is_left_out_of_the_reply() -> None:
     assert "retry_after" not in reply.metadata
 
 
-# --- duplicates --------------------------------------------------------------------------------------------
-
-
 async def test_a_message_that_comes_twice_is_answered_once() -> None:
     recorder = Recorder()
     async with running(observer=recorder) as (bus, loop, seen):
@@ -254,9 +251,6 @@ async def test_only_so_many_ids_are_remembered() -> None:
         for message in (first, second, second, first):
             await bus.publish_inbound(message)
     assert seen.texts == ["re: 1", "re: 2", "re: 1"]
-
-
-# --- showing -----------------------------------------------------------------------------------------------
 
 
 async def test_pieces_and_retractions_come_before_the_final_reply_and_none_after() -> None:
@@ -296,9 +290,6 @@ async def test_a_channel_that_hangs_takes_no_slot_from_the_others(autojump_clock
         await trio.testing.wait_all_tasks_blocked()
         assert seen.texts == ["re: hello"]
         assert trio.current_time() == 0.0
-
-
-# --- cancelling --------------------------------------------------------------------------------------------
 
 
 async def test_a_stopped_turn_is_reported_and_the_next_one_runs(autojump_clock: object) -> None:
@@ -463,9 +454,6 @@ async def test_cancelled_anywhere_every_accepted_message_has_one_reply() -> None
         assert bus.statistics().inbound.depth == 0
 
     assert await cancel_everywhere(operation, everybody_was_told_once) >= 20
-
-
-# --- with a journal ----------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -649,9 +637,6 @@ async def test_cancelled_anywhere_a_journalled_message_is_answered_or_resumed(se
             assert state["unfinished"] + len(state["finals"]) == 1
 
     assert await cancel_everywhere(operation, it_is_one_or_the_other, seed=seed) >= 8
-
-
-# --- soak --------------------------------------------------------------------------------------------------
 
 
 async def soak(seed: int, turns: int) -> None:

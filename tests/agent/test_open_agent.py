@@ -179,9 +179,6 @@ async def test_serving_an_agent_that_cannot_be_opened_raises_what_opening_does()
             await nursery.start(serve_agent, open_agent(["nobody/m"]))
 
 
-# --- config, bus, store, MCP ----------------------------------------------------------------------------------
-
-
 async def test_messages_of_the_bus_have_their_senders_rights_and_one_final_reply(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

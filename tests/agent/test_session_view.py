@@ -132,8 +132,6 @@ async def test_a_cancelled_compaction_is_stored_or_not() -> None:
         assert await cancel_everywhere(compact, it_is_stored) >= 3
 
 
-# --- pure -----------------------------------------------------------------------------------------------
-
 sizes = st.lists(st.integers(2, 9), min_size=1, max_size=20)
 
 

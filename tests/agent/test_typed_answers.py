@@ -69,9 +69,6 @@ def response(text: str, **fields: object) -> ChatResponse:
     return ChatResponse(content=text, **fields)
 
 
-# --- the form ------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("kind", "text", "value"),
     [
@@ -307,9 +304,6 @@ FORM = AnswerForm.of(Everything)
 @given(values)
 def test_every_value_of_a_type_comes_back_from_its_json(value: Everything) -> None:
     assert FORM.value_of(response(msgspec.json.encode(value).decode())) == value
-
-
-# --- in a turn -----------------------------------------------------------------------------------------
 
 
 async def test_ask_returns_a_validated_object() -> None:

@@ -75,9 +75,6 @@ def test_a_benchmark_names_cases_that_it_has(name: str) -> None:
     assert all(case.needs in found.pinned() for case in bench.cases if case.needs)
 
 
-# --- what is done with the figures -------------------------------------------------------------------------------
-
-
 def result(**cases: CaseResult) -> BenchResult:
     return BenchResult(taken="2026-11-22T00:00:00+00:00", rounds=3, quick=False, cases=cases)
 
@@ -145,9 +142,6 @@ def test_a_stopwatch_counts_only_what_it_is_told_to() -> None:
     watch.add(4, wall=1.0, cpu=0.5)
     watch.note("requests", 3)
     assert watch.figures() == {"cpu": 125_000, "wall": 250_000, "requests": 3}
-
-
-# --- what is committed -------------------------------------------------------------------------------------------
 
 
 def test_the_readme_shows_what_was_measured() -> None:

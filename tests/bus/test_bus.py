@@ -29,9 +29,6 @@ def reply(number: int, *, kind: str = "final", channel: str = "test", **fields: 
     )
 
 
-# --- configuration ---------------------------------------------------------------------------------------
-
-
 def test_the_default_is_1024_messages_each_way_and_backpressure() -> None:
     config = BusConfig()
     assert (config.inbound_buffer_size, config.outbound_buffer_size, config.overflow_policy) == (1024, 1024, "block")
@@ -64,9 +61,6 @@ async def test_each_direction_has_its_own_policy() -> None:
         await bus.publish_inbound(inbound())
     assert await bus.dispatch_outbound(reply(1, kind="partial"))
     assert not await bus.dispatch_outbound(reply(2, kind="partial"))
-
-
-# --- inbound ---------------------------------------------------------------------------------------------
 
 
 async def test_with_capacity_two_the_third_publisher_waits_until_one_is_taken(autojump_clock: object) -> None:
@@ -271,9 +265,6 @@ async def test_an_observer_that_raises_affects_no_other_part(caplog: pytest.LogC
     assert "observer" in caplog.text
 
 
-# --- outbound --------------------------------------------------------------------------------------------
-
-
 async def test_a_channel_that_hangs_delays_no_other(autojump_clock: object) -> None:
     bus = MessageBus(BusConfig(outbound_buffer_size=1, delivery_wait=1000.0))
     await bus.dispatch_outbound(reply(1, channel="hangs"))
@@ -448,9 +439,6 @@ async def test_cancelled_consumer_loses_no_reply() -> None:
         assert await undelivered.waiting() == {}
 
     assert await cancel_everywhere(consume, finish) >= 6
-
-
-# --- speed -----------------------------------------------------------------------------------------------
 
 
 def test_a_message_takes_about_as_many_calls_as_through_a_bare_channel_used_with_care() -> None:

@@ -139,9 +139,6 @@ async def test_serving_can_be_cancelled_anywhere() -> None:
     assert await cancel_everywhere(operation, nothing_waits_twice) >= 2
 
 
-# --- two processes -------------------------------------------------------------------------------------------
-
-
 @asynccontextmanager
 async def process(address: str) -> AsyncGenerator[tuple[MessageBus, Journal, Store], None]:
     """The bus, the journal and the store of one process."""

@@ -186,9 +186,6 @@ async def test_no_color_means_none() -> None:
     assert "\x1b[3" not in terminal.raw.replace("\x1b[3m", "")
 
 
-# --- through a pipe ---------------------------------------------------------------------------------------
-
-
 async def test_through_a_pipe_each_line_is_a_message_and_each_answer_is_plain() -> None:
     scripts = ([Say("It is su"), ResetConnection()], [Say("One."), Finish()], [Say("Two."), Finish()])
     async with open_fault_server(*scripts) as server:

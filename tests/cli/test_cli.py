@@ -185,9 +185,6 @@ async def test_help_says_what_there_is() -> None:
     assert b"ask" in done.stdout
 
 
-# --- context, skills, costs, mcp -----------------------------------------------------------------------------
-
-
 async def test_context_prints_the_prompt_with_its_sources(tmp_path: Path) -> None:
     (tmp_path / "SOUL.md").write_text("You are Nora.")
     done = await run("context", "--workspace", str(tmp_path), "--json")

@@ -49,9 +49,6 @@ def told(*arguments: str) -> list[str]:
     return list(error_lines(result.exception))
 
 
-# --- a recording -------------------------------------------------------------------------------------------
-
-
 async def test_a_recording_does_not_replace_what_is_there(tmp_path: Path) -> None:
     mine = tmp_path / "notes.txt"
     mine.write_text("three years of work")
@@ -68,9 +65,6 @@ async def test_a_recording_may_go_into_an_empty_file_or_a_device(tmp_path: Path)
         for place in (tmp_path / "empty.jsonl", Path("/dev/null")):
             await ask(Ask(question="hi", chosen=Chosen(base_url=server.url, record=place)))
     assert (tmp_path / "empty.jsonl").read_bytes().startswith(b'{"recording"')
-
-
-# --- MCP servers -------------------------------------------------------------------------------------------
 
 
 def with_dead_servers(tmp_path: Path) -> Path:
@@ -116,9 +110,6 @@ async def tools_of(agent: Agent, chosen: Chosen) -> str:
     return written.getvalue()
 
 
-# --- keys --------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "given", [KEY, "ghp_0123456789abcdefghij", "not a name", "0123", "9f8e7d6c5b4a39281706f5e4d3c2b1a0", "a" * 24]
 )
@@ -135,9 +126,6 @@ async def test_a_variable_that_is_not_set_is_named() -> None:
     with pytest.raises(NotConfigured, match="MY_COMPANYS_KEY_2 is not set"):
         async with open_chosen(Chosen(base_url="http://127.0.0.1:9/v1", api_key_env="MY_COMPANYS_KEY_2")):
             pass
-
-
-# --- what is mistyped --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", ["skills", "context"])
@@ -174,9 +162,6 @@ def test_a_problem_of_nobodys_keeps_its_path() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config("[]", source="")
     assert next(error_lines(caught.value)).startswith("$: ")
-
-
-# --- failures ----------------------------------------------------------------------------------------------
 
 
 async def test_ask_as_json_is_one_object_also_when_there_is_no_answer(tmp_path: Path) -> None:
@@ -229,9 +214,6 @@ def test_attempts_that_failed_alike_are_told_once() -> None:
 )
 def test_doctor_is_named_where_it_would_find_out_more(exc: Exception, advised: bool) -> None:
     assert ([*error_lines(exc)][-1] == "See: clawft-trio doctor") is advised
-
-
-# --- the rest ----------------------------------------------------------------------------------------------
 
 
 def test_costs_as_json_count_in_numbers(tmp_path: Path) -> None:

@@ -55,9 +55,6 @@ def arguments_of(path: tuple[str, ...], tmp_path: Path) -> list[str]:
     }.get(path, [])
 
 
-# --- help ---------------------------------------------------------------------------------------------------
-
-
 @EACH
 @pytest.mark.parametrize("columns", [30, 100])
 def test_every_command_has_help_with_an_example_of_itself(path: tuple[str, ...], columns: int) -> None:
@@ -85,9 +82,6 @@ async def test_the_programs_help_says_what_exit_codes_mean() -> None:
     assert (await run()).returncode == 2
     assert (await run("mcp")).returncode == 2
     assert (await run("config")).returncode == 2
-
-
-# --- wrong arguments, no config, broken config -----------------------------------------------------------------
 
 
 @EACH
@@ -153,9 +147,6 @@ async def test_without_a_workspace_it_says_so(path: tuple[str, ...]) -> None:
     assert b"--workspace" in done.stderr
 
 
-# --- no network, pipes, streams that are closed ------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("path", [("ask", "hi"), ("chat",), ("doctor",)], ids=" ".join)
 async def test_without_a_network_it_is_told_in_time(path: tuple[str, ...], tmp_path: Path) -> None:
     config = tmp_path / "config.json"
@@ -210,18 +201,12 @@ async def test_what_is_piped_has_no_escape_codes(tmp_path: Path) -> None:
             assert b"\x1b" not in done.stdout + done.stderr, command
 
 
-# --- terminals -----------------------------------------------------------------------------------------------------
-
-
 async def test_on_a_terminal_there_are_colours_and_with_no_color_none() -> None:
     colour = re.compile(r"\x1b\[[0-9;]*3[0-7]m")
     for env, coloured in (({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)):
         async with open_terminal("doctor", "--base-url", NOBODY, columns=30, env=env) as terminal:
             assert await terminal.end() == 1
         assert bool(colour.search(terminal.raw)) is coloured, env
-
-
-# --- completion ------------------------------------------------------------------------------------------------------
 
 
 # Else the command line asks which shell is its parent process, and takes no name of one.

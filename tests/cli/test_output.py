@@ -131,9 +131,6 @@ def test_a_lone_surrogate_does_not_stop_a_line(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == "caf\ufffd\n"
 
 
-# --- the commands --------------------------------------------------------------------------------------------------
-
-
 def run(*words: str | bytes, **more: object) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         [sys.executable, "-m", "clawft_trio", *words], capture_output=True, timeout=60, check=False, **more

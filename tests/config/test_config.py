@@ -97,9 +97,6 @@ def test_many_problems_are_reported_at_once() -> None:
     assert len(found) == 5
 
 
-# --- D4: retries ------------------------------------------------------------------------------------------
-
-
 def test_retry_defaults_when_the_section_is_absent() -> None:
     assert Config().retry.policy() == Retry()
     assert parse_config("{}").retry.statuses == frozenset({408, 409, 425, 429, *range(500, 600)} - {501, 505})
@@ -153,9 +150,6 @@ def test_clocks_are_seconds_in_the_policies() -> None:
     timeouts = parse_config('{"timeouts": {"connect_ms": 100, "gapMs": 2500, "first_content_ms": null}}').timeouts
     assert timeouts.clocks.connect == 0.1
     assert timeouts.attempt == Timeout(first_content=None, gap=2.5, tool_gap=180.0)
-
-
-# --- secrets and files ------------------------------------------------------------------------------------
 
 
 def test_a_secret_is_never_shown() -> None:

@@ -60,8 +60,6 @@ async def research(agent: Agent, question: str) -> Finding:
     return await agent.ask(question, answer=Finding)
 
 
-# --- tests -----------------------------------------------------------------------------------------------
-
 RIGHT = '{"claim": "Oslo is larger", "inhabitants": 717710, "sources": ["look_up: oslo"]}'
 WRONG = '{"claim": "Oslo is larger", "inhabitants": "many", "sources": []}'
 

@@ -285,8 +285,6 @@ async def test_a_time_without_a_zone_is_refused() -> None:
             await ledger.reserve(claim(), usd("1"))
 
 
-# --- several processes ---------------------------------------------------------------------------------
-
 SPEND = """
 import sys, trio
 from decimal import Decimal

@@ -120,8 +120,6 @@ class LedgerMachine(TrioMachine):
             self.stores.append(Failing(store))
             await trio.sleep_forever()
 
-    # --- the model ---------------------------------------------------------------------------------------
-
     @property
     def away(self) -> bool:
         return self.stores[0].away
@@ -190,8 +188,6 @@ class LedgerMachine(TrioMachine):
         for held in self.held.values():
             if held.owed is not None and process in (None, held.process):
                 self.close(held, held.owed)
-
-    # --- what may happen ---------------------------------------------------------------------------------
 
     @rule(target=reservations, which=WHICH, sender=st.sampled_from(SENDERS), amount=CENTS, lost=CENTS,
           tokens=st.integers(0, 200), turn=st.sampled_from(["t", "u"]))  # fmt: skip
@@ -320,8 +316,6 @@ class LedgerMachine(TrioMachine):
             # A lost one that is forgotten cannot be put right any more.
             forgotten = held.expires - LEASE < before.timestamp()
             held.closed = held.closed or (held.lost_in is not None and forgotten)
-
-    # --- what must hold ----------------------------------------------------------------------------------
 
     @invariant()
     def both_agree(self) -> None:

@@ -413,9 +413,6 @@ async def test_what_is_too_dear_for_what_is_left_may_be_had_for_less_elsewhere()
         assert [(record.sent, record.outcome) for record in response.attempts] == [(False, "failed"), (True, "ok")]
 
 
-# --- who pays ------------------------------------------------------------------------------------------
-
-
 async def test_a_sub_agent_spends_the_money_of_whoever_started_it() -> None:
     async with open_tracker() as tracker:
         model = metered(ScriptedProvider([Finish(usage=USAGE)]), tracker)
@@ -456,9 +453,6 @@ async def test_who_asks_for_nobody_has_next_to_no_money() -> None:
         assert caught.value.limit == usd("0.1")
 
 
-# --- what is left --------------------------------------------------------------------------------------
-
-
 async def test_the_allowance_is_what_the_tightest_limit_leaves() -> None:
     clock = Clock()
     permissions = attrs.evolve(USER, cost_budget_daily_usd=0.01, cost_budget_monthly_usd=1)
@@ -485,9 +479,6 @@ async def test_the_estimate_is_the_one_that_is_reserved() -> None:
         estimate = partial(tracker.estimate, Target.parse("p/m"))
         assert estimate(SENT, 100) == usd("0.001056")
         assert tracker.estimate(Target.parse("nobody/knows"), 1, 1) is None
-
-
-# --- usage that cannot be right, or is the only exact thing about a failure ------------------------------
 
 
 IMPOSSIBLE = [

@@ -87,9 +87,6 @@ def test_what_is_finer_than_a_picodollar_is_rounded_up() -> None:
     assert to_pico(Decimal("1e30")) == 10**18
 
 
-# --- where prices come from ----------------------------------------------------------------------------
-
-
 def listed(provider: str, model: str, input_tokens: int, when: datetime, /) -> ModelPrice | None:
     return FULL if provider == "openai" else None
 
@@ -111,9 +108,6 @@ def test_a_list_does_not_speak_for_a_provider_at_an_address_of_its_own() -> None
 def test_of_several_tiers_the_lowest_says_the_price() -> None:
     targets = [Target("p", "m", cost_per_1k_tokens=Decimal(rate)) for rate in (1, 2)]
     assert tier_prices([Target("p", "n"), *targets]) == {"p/m": ModelPrice.flat(1)}
-
-
-# --- genai-prices --------------------------------------------------------------------------------------
 
 
 async def test_the_list_is_loaded_where_it_is_installed() -> None:
@@ -185,9 +179,6 @@ def test_our_sums_are_those_of_the_list(which: tuple[str, str], usage: Usage, da
         genai_request_timestamp=when,
     )
     assert cost == theirs.total_price
-
-
-# --- service tiers, long inputs, kinds of tokens, aliases ------------------------------------------------
 
 
 @attrs.frozen

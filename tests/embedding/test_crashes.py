@@ -88,9 +88,6 @@ async def reply_by_bus(agent: Agent) -> OutboundMessage:
     raise AssertionError("the bus was closed before there was a reply")
 
 
-# --- 1: what stays with its part ----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "make",
     [
@@ -174,9 +171,6 @@ async def test_a_server_that_cannot_start_stops_nobody(shape: Shape, server: lis
     model = ScriptedProvider.saying("Well.")
     async with leaving_nothing(), app(shape, model, mcp={"broken": server}) as agent:
         assert (await agent.ask("hello")).text == "Well."
-
-
-# --- 2: what its caller must know ---------------------------------------------------------------------------------
 
 
 @SHAPES
@@ -324,9 +318,6 @@ async def test_a_locked_store_is_the_callers(shape: Shape, tmp_path: Path) -> No
         assert (await agent.ask("hello")).text == "Well."
 
 
-# --- 3: what ends everything --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, Unheard])
 @SHAPES
 async def test_what_is_no_exception_comes_out_of_a_tool_bare(
@@ -400,9 +391,6 @@ async def test_keyboard_interrupt_comes_before_other_errors(autojump_clock: obje
                     await trio.sleep_forever()
                 finally:
                     raise KeyboardInterrupt  # at the moment at which the channel's own error ends the agent
-
-
-# --- 4: what is the app's -----------------------------------------------------------------------------------------
 
 
 async def test_the_apps_own_error_beside_the_agent_is_the_only_one(autojump_clock: object) -> None:
@@ -494,9 +482,6 @@ async def test_when_it_is_cancelled_they_do_not_and_the_next_process_sends_the_r
             while not quiet.sent:
                 await trio.sleep(0.01)
     assert quiet.sent == ["Stopped."]
-
-
-# --- the parts by themselves --------------------------------------------------------------------------------------
 
 
 async def test_a_channel_served_by_itself_raises_what_it_raised(autojump_clock: object) -> None:

@@ -144,9 +144,6 @@ async def test_a_large_configuration_is_parsed_outside_of_the_loop(tmp_path: Pat
             assert "unknown" in str(error)
 
 
-# --- what makes it so ----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("size", [64 * 1024 - 20, 64 * 1024 + 1, 15 * MIB])
 def test_large_text_is_an_object_only_if_it_is_json(size: int) -> None:
     text = f'{{"a": "{"x" * size}"}}'

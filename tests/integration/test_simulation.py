@@ -179,9 +179,6 @@ def told(world: World, folder: Path) -> list[str]:
     return [_ID.sub(named, repr(event).replace(str(folder), "~")) for event in world.accounting.events]
 
 
-# --- tests -------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(autouse=True)
 def quiet(caplog: pytest.LogCaptureFixture) -> None:
     """Tools fail on purpose here, and each would leave its traceback in the log."""

@@ -48,9 +48,6 @@ async def talk(world: World, publish: Publish, channel: str, chat: int) -> None:
                     return
 
 
-# --- those who ask here --------------------------------------------------------------------------------------
-
-
 async def ask(world: World, agent: Agent, number: int) -> None:
     """Ask as the local process, for text or for a value, and perhaps lose patience."""
     await world.pause(8)
@@ -105,9 +102,6 @@ async def disturb(world: World, agent: Agent, *, every: float = 10) -> None:
             loop.cancel_turn(world.chance.choice(running))
         elif world.maybe(0.2):
             loop.cancel_session(f"sim:{world.chance.randrange(world.chats)}")
-
-
-# --- those who read at the other end of the bus --------------------------------------------------------------
 
 
 @attrs.define

@@ -110,8 +110,6 @@ async def test_the_bound_counts_all_that_is_kept(dialect, what):
             await model.complete(asking(), Call())
 
 
-# --- the wrong address -----------------------------------------------------------------------------------
-
 PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages", "responses": "/v1/responses"}
 
 
@@ -262,9 +260,6 @@ async def test_a_404_with_an_error_of_the_api_is_a_missing_model(dialect):
         with pytest.raises(e.ModelNotFound) as caught:
             await model.complete(asking(), Call())
     assert not isinstance(caught.value, e.WrongAddress)
-
-
-# --- after the end ---------------------------------------------------------------------------------------
 
 
 def wait_after(body, seconds):

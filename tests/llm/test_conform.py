@@ -86,9 +86,6 @@ def test_a_history_that_the_target_produced_stays_the_same_object(target, data):
     assert not conformed.changes
 
 
-# --- by example ----------------------------------------------------------------------------------------
-
-
 def after(call, *, target, content=(), origin="x/y", result="rain"):
     """The messages that *target* gets of a turn with one *call* of another model."""
     history = (

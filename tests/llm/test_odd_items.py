@@ -44,9 +44,6 @@ def call_stream(index, call, id="c1"):
     return begun + arguments(index, call[1]) + item_done(index, call_item(call, id))
 
 
-# --- calls that a server marks as another one ------------------------------------------------------------
-
-
 @pytest.mark.parametrize("second", [WEATHER, TIME, ("weather", '{"in":"Rome"}')], ids=["same", "other", "same name"])
 @pytest.mark.parametrize("index", [0, 1])
 def test_each_tool_block_is_a_call_although_ids_and_indices_repeat(index, second):
@@ -66,9 +63,6 @@ def test_each_function_item_is_a_call_although_ids_and_indices_repeat(index, id,
     output = [call_item(WEATHER), call_item(second, id)]
     body = started() + call_stream(0, WEATHER) + call_stream(index, second, id) + completed(output=output)
     assert made(body, "responses") == [WEATHER, second]
-
-
-# --- arguments in the start of a call, and lost ones -----------------------------------------------------
 
 
 def test_arguments_in_the_start_of_an_item_and_in_its_deltas_are_read_once():
@@ -103,9 +97,6 @@ def test_complete_arguments_are_kept_although_the_item_spells_them_differently()
     assert made(started() + body + completed(), "responses") == [WEATHER]
 
 
-# --- items that the last event repeats -------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("first", [0, 1, 7])
 def test_the_last_event_repeats_items_under_other_indices_and_ids(first):
     body = started() + text_item("Hi", first) + call_stream(first + 1, WEATHER)
@@ -134,9 +125,6 @@ def test_text_that_stands_in_the_end_of_its_part_only_is_read(deltas):
     done = event("response.output_text.done", output_index=0, content_index=0, text="Hi")
     body = started() + item_added(0, {"type": "message", "content": []}) + deltas * delta + done + completed()
     assert read(body, "responses").text == "Hi"
-
-
-# --- content in odd forms ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("citations", [True, 7, 1.5, "x", {}, {"type": "x"}, [None], [[]]], ids=repr)
@@ -212,9 +200,6 @@ def test_an_error_may_stand_in_base_resp_only(number, unary):
 def test_a_base_resp_of_a_success_is_none_of_an_error():
     body = chunk({"content": "Hi"}, base_resp={"status_code": 0}) + chunk({}, "stop")
     assert read(body + data({"choices": [], "base_resp": {"status_code": 0, "status_msg": ""}}) + DONE).text == "Hi"
-
-
-# --- items whose events are out of order, or have changing indices -----------------------------------------
 
 
 def kinds(response):

@@ -34,8 +34,6 @@ def only_call(body, dialect="openai"):
     return made.name, made.arguments
 
 
-# --- the Anthropic dialect -------------------------------------------------------------------------------
-
 START = event("message_start", message={"id": "m", "model": "c", "content": [], "usage": {"input_tokens": 9}})
 END = event("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 5}) + event("message_stop")
 CALL_END = END.replace(b"end_turn", b"tool_use")
@@ -49,9 +47,6 @@ def block(index, start, *deltas):
 
 def text_block(text, index=0):
     return block(index, {"type": "text", "text": ""}, {"type": "text_delta", "text": text})
-
-
-# --- the Responses dialect -------------------------------------------------------------------------------
 
 
 def started(**fields):
@@ -75,9 +70,6 @@ def text_item(text, index=0):
 WHOLE = {"openai": HI + STOP + DONE, "anthropic": START + text_block("Hi") + END,
          "responses": started() + text_item("Hi") + completed()}  # fmt: skip
 EACH_DIALECT = pytest.mark.parametrize("dialect", list(WHOLE))
-
-
-# --- every dialect ---------------------------------------------------------------------------------------
 
 
 AROUND = {
@@ -233,9 +225,6 @@ def with_arguments(dialect, *quoted):
 )
 def test_arguments_in_odd_pieces_are_whole(dialect, pieces, arguments):
     assert only_call(with_arguments(dialect, *pieces), dialect) == ("w", arguments)
-
-
-# --- chat completions ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -394,9 +383,6 @@ def test_fields_that_nothing_reads_are_kept_from_any_event():
     assert response.provider_details["message"]["executed_tools"] == [{"x": 1}, {"y": 2}]
 
 
-# --- the Responses API ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("output", [0, "x", None, [], [None], [5], {}, [{}]], ids=repr)
 def test_the_output_that_the_last_event_repeats_may_be_odd(output):
     end = event("response.completed", response={"id": "r", "status": "completed", "output": output})
@@ -433,9 +419,6 @@ def test_an_answer_that_stands_in_the_last_event_only_is_read():
     item = {"type": "message", "content": [{"type": "output_text", "text": "Hi"}]}
     assert read(started() + completed(output=[item]), "responses").text == "Hi"
     assert read(completed(output=[item]), "responses").text == "Hi"
-
-
-# --- the Messages API ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("piece", [[{"type": "input_json_delta", "partial_json": ""}], []])

@@ -116,8 +116,6 @@ async def test_recorded_answers_are_read_over_sockets_in_random_pieces(dialect):
     assert {end_of(recorded) for recorded in recordings(dialect)} >= set(NO_ANSWERS[dialect])
 
 
-# --- what is kept of the fields ----------------------------------------------------------------------------
-
 LAST = ("message_stop", "response.completed", "response.incomplete", "response.failed")
 
 

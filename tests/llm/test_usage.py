@@ -401,9 +401,6 @@ def test_whatever_is_sent_gives_possible_figures_or_none(raw: dict, read) -> Non
             assert not reading.usage.problem()
 
 
-# --- through a provider ----------------------------------------------------------------------------------
-
-
 def stream(*chunks: dict) -> bytes:
     return "".join(f"data: {json.dumps({'id': 'x', **chunk})}\n\n" for chunk in chunks).encode() + b"data: [DONE]\n\n"
 

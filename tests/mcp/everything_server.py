@@ -213,9 +213,6 @@ header_tool = Tool(
 )
 
 
-# --- 2026-07-28 ---------------------------------------------------------------------------------------------------
-
-
 @tool
 async def test_missing_capability(context: ToolContext) -> str:
     """Needs sampling."""

@@ -287,9 +287,6 @@ async def test_without_anybody_to_ask_the_error_says_so():
         await refused(made, "no user agent", user_agent=None)
 
 
-# --- hostile servers -------------------------------------------------------------------------------------------------
-
-
 async def test_metadata_for_another_resource_is_refused():
     async with world() as made:
         made.resource_metadata = {"resource": "https://bank.example/mcp"}
@@ -478,9 +475,6 @@ async def test_a_stored_token_of_another_resource_is_not_sent():
             async with client_of(other, store=store, user_agent=None):
                 pass
         assert all("authorization" not in request.headers for request in other.resource.requests)
-
-
-# --- the loopback redirect -------------------------------------------------------------------------------------------
 
 
 async def get(address):

@@ -250,8 +250,6 @@ def test_a_redirect_without_the_issuer_is_refused_where_the_server_sends_it():
         code_of(f"{REDIRECT}?code=c&state=s", REDIRECT, "s", strict)
 
 
-# --- what is kept ----------------------------------------------------------------------------------------------------
-
 KEPT = Credentials(
     issuer=ISSUER,
     client=OAuthClient(client_id="c", client_secret="top-secret-1"),

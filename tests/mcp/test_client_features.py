@@ -21,9 +21,6 @@ from clawft_trio.tools import ToolContext
 HANDSHAKE = McpOptions(protocol="handshake", supervision=None)
 
 
-# --- tasks -------------------------------------------------------------------------------------------------------------
-
-
 def task_server(states, *, result=None):
     """Answers of a server whose one task goes through *states*, the last one for ever."""
     left = list(states)
@@ -80,8 +77,6 @@ async def test_a_task_that_the_server_cancels_is_an_error(autojump_clock):
             await call_tool_as_task(client, "t")
 
 
-# --- forms -------------------------------------------------------------------------------------------------------------
-
 FORM = {
     "message": "Who?",
     "requestedSchema": {
@@ -137,9 +132,6 @@ async def test_what_no_person_can_be_shown_is_refused(params):
         assert (await server.ask("elicitation/create", {"message": "?", **params}))["error"]["code"] == -32602
 
 
-# --- what is declared ----------------------------------------------------------------------------------------------------
-
-
 async def test_the_application_and_its_extensions_are_declared():
     roots = [Root(uri="file:///a")]
     host = Host(roots=lambda: roots, extensions={"com.example/x": {"v": 1}})
@@ -168,9 +160,6 @@ async def test_tools_in_a_sampling_request_are_refused_unless_they_were_offered(
             assert ("tools" in server.received[0]["params"]["capabilities"]["sampling"]) is offered
             answer = await server.ask("sampling/createMessage", params)
             assert ("result" in answer) is offered
-
-
-# --- revisions ---------------------------------------------------------------------------------------------------------
 
 
 async def test_a_server_that_speaks_only_the_newest_revision_is_found_by_default():
@@ -259,9 +248,6 @@ async def test_a_refused_get_leaves_the_first_refusal():
         with pytest.raises(PeerError, match="initialize: HTTP status 404"):
             async with open_mcp(HttpServer(script.url), options=HANDSHAKE):
                 pass
-
-
-# --- content -------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_result_carries_images_audio_and_resources_as_what_they_are():

@@ -142,9 +142,6 @@ async def test_a_subscription_that_is_refused_is_not_asked_for_again(autojump_cl
     assert len(asked) == 1
 
 
-# --- over HTTP -----------------------------------------------------------------------------------------------------------
-
-
 async def test_a_broken_answer_is_resumed_after_the_servers_own_time():
     times = []
 
@@ -206,9 +203,6 @@ async def test_a_listening_stream_that_failed_is_opened_again():
     assert len(gets) == 3
     # The pause doubles.
     assert gets[2] - gets[1] > 1.5 * (gets[1] - gets[0])
-
-
-# --- pins ------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

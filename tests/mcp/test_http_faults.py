@@ -170,9 +170,6 @@ async def test_a_body_is_not_carried_to_another_origin():
         assert other.requests == []
 
 
-# --- error objects behind a status, and streams that cannot be resumed ---------------------------------------------------
-
-
 @pytest.mark.parametrize("own_id", [True, False])
 @pytest.mark.parametrize("status", [400, 403, 404, 422, 429, 500])
 async def test_an_error_object_behind_a_status_keeps_both(status, own_id):

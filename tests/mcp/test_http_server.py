@@ -86,9 +86,6 @@ def call(name, **arguments):
     return {"name": name, "arguments": arguments}
 
 
-# --- sessions -------------------------------------------------------------------------------------------------------
-
-
 async def test_a_session_begins_with_initialize_and_ends_with_delete():
     async with served(add) as driver:
         session = await driver.initialize()
@@ -282,9 +279,6 @@ async def test_without_sessions_every_request_stands_alone():
         assert (await session.call("tools/call", call("greet"))).json()["result"]["isError"]
         assert (await driver.request("GET", headers=session.headers)).status == 405
         assert (await driver.request("DELETE", headers=session.headers)).status == 405
-
-
-# --- 2026-07-28 -----------------------------------------------------------------------------------------------------
 
 
 async def test_a_request_that_describes_itself_needs_no_session():
@@ -484,9 +478,6 @@ async def test_a_subscription_is_acknowledged_filtered_and_tagged():
         assert server.changes.watchers == 1
 
 
-# --- who may ask, and how much ---------------------------------------------------------------------------------------
-
-
 HOSTS = [
     ({"host": "localhost"}, 200),
     ({"host": "127.0.0.1:9"}, 200),
@@ -621,9 +612,6 @@ async def test_leaving_the_application_ends_everything():
         nursery.cancel_scope.cancel(reason="seen")
 
 
-# --- tokens -----------------------------------------------------------------------------------------------------------
-
-
 async def verify(token):
     await trio.lowlevel.checkpoint()
     if token == "broken":
@@ -741,9 +729,6 @@ async def test_changes_of_a_resource_are_reported_only_to_senders_who_may_read_i
             async with listen as response:
                 acknowledged = (await response.event())["message"]["params"]["notifications"]
                 assert acknowledged["resourceSubscriptions"] == seen
-
-
-# --- over sockets ---------------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager

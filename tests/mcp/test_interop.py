@@ -127,8 +127,6 @@ async def test_sqlite(old_python, tmp_path, protocol):
     assert version == "2025-11-25"
 
 
-# --- sessions of the official SDKs' HTTP servers, which a restart forgets -------------------------------------------------
-
 # As in the SDK's examples: an unknown session is refused with 400.
 NODE_HTTP_SERVER = """
 import { createServer } from "node:http";
@@ -204,8 +202,6 @@ async def test_a_server_that_was_restarted_gets_a_new_session(language, npm, old
                 assert (await client.call_tool("hello")).text == "hello"
                 assert client.restarts == 1
 
-
-# --- official clients, our server ------------------------------------------------------------------------------------
 
 SERVER = """
 import trio

@@ -76,8 +76,6 @@ def test_an_empty_line_is_a_line() -> None:
     assert list(LineSplitter().feed(b"\n\na\n")) == [b"", b"", b"a"]
 
 
-# --- broken lines ----------------------------------------------------------------------------------------------------
-
 BROKEN = [
     (b'{"id":7,"method":"m","params":NaN}', 7, True, True),
     (b'{"id":"a b","result":NaN}', "a b", False, True),
@@ -165,8 +163,6 @@ def test_a_message_is_read_with_its_parts(reads) -> None:
     (message,) = reads(b'{"method":"m"}')
     assert message.id is msgspec.UNSET
 
-
-# --- errors ----------------------------------------------------------------------------------------------------------
 
 ERRORS = [
     (b'{"code":5,"message":"m","data":{"a":1}}', ErrorObject(5, "m", {"a": 1})),

@@ -151,9 +151,6 @@ async def test_a_null_for_a_list_that_has_to_be_there_is_told():
             await client.read_resource("x")
 
 
-# --- the server's side ------------------------------------------------------------------------------------------------
-
-
 @tool(mode="read_only")
 async def echo(text: str = "nothing") -> str:
     """Repeats a text."""

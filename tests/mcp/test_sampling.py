@@ -139,8 +139,6 @@ async def test_a_model_that_takes_too_long_is_given_up(autojump_clock):
     assert trio.current_time() == 5.0
 
 
-# --- tools of the server ---------------------------------------------------------------------------------------------
-
 WEATHER = ToolDefinition(name="weather", description="The weather.", input_schema={"type": "object"})
 
 

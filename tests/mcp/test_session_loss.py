@@ -259,9 +259,6 @@ async def test_a_call_whose_session_is_lost_again_fails_with_the_servers_own_err
     assert (caught.value.__cause__.status, caught.value.__cause__.code) == (400, -32000)
 
 
-# --- the decision, without a server ----------------------------------------------------------------------------------
-
-
 async def test_a_ping_without_a_response_ends_no_session(autojump_clock):
     check = SessionCheck(trio.sleep_forever, PingSupport())
     assert not await check.is_lost()

@@ -224,9 +224,6 @@ async def test_a_response_arrives_however_often_its_server_closes_the_stream(fas
         assert (await client.call_tool("x")).text == "hi"
 
 
-# --- the policy -----------------------------------------------------------------------------------------------------
-
-
 @given(
     lives=st.lists(st.floats(0, 4.9), min_size=200, max_size=200),
     retry=st.floats(0.1, 30),

@@ -23,9 +23,6 @@ def longest(_, high):
     return high
 
 
-# --- the policy -------------------------------------------------------------------------------------------------
-
-
 @settings(deadline=None, max_examples=200)
 @given(restart=st.integers(1, 5000), share=st.floats(0, 1))
 def test_waits_grow_to_their_bound_and_stay_in_it(restart, share):
@@ -70,9 +67,6 @@ def test_a_server_that_keeps_dying_is_never_started_more_often_than_the_policy_s
             if start <= other < start + 60.0 and life < 60.0
         ]
         assert len(short) <= policy.max_restarts + 1 + 3
-
-
-# --- the client -------------------------------------------------------------------------------------------------
 
 
 DEFAULT = Supervision()

@@ -232,9 +232,6 @@ async def test_tools_follow_a_server_that_was_started_again():
         assert answer.text == "again"
 
 
-# --- servers behind streams, and what observers are told -------------------------------------------------------
-
-
 @asynccontextmanager
 async def in_memory(**script):
     """A `StreamServer` whose every life is a new scripted server in memory; `lives` are their streams."""

@@ -86,9 +86,6 @@ def test_domains_of_any_script_are_compared_as_they_are_resolved():
         AddressPolicy(blocked_domains=("bücher.example",)).check_host("xn--bcher-kva.example")
 
 
-# --- where the connection is made ----------------------------------------------------------------------
-
-
 @both
 async def test_a_loopback_server_is_not_reached_unless_it_is_allowed(library):
     async with open_server(answering(response(b"inside"))) as server:

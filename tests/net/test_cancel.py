@@ -40,9 +40,6 @@ def is_clean(http: HttpEndpoint, server: Server):
     return check
 
 
-# --- every step ------------------------------------------------------------------------------------------
-
-
 @both
 @pytest.mark.parametrize(
     "talk", [answering(response(b"x" * 200_000)), streaming([b"one", b"two"])], ids=["whole", "chunked"]
@@ -124,9 +121,6 @@ async def test_waiting_for_admission_can_be_cancelled_anywhere():
     assert await cancel_everywhere(wait, check) > 5
 
 
-# --- the handshake -----------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def tls():
     authority = trustme.CA()
@@ -173,9 +167,6 @@ async def test_a_handshake_that_hangs_is_ended_by_the_connect_clock(library):
                 await _ask(http)
             assert (caught.value.clock, caught.value.limit) == ("connect", 0.05)
             await is_clean(http, server)()
-
-
-# --- storms ------------------------------------------------------------------------------------------------
 
 
 async def _storm(http: HttpEndpoint, chance: random.Random) -> None:
@@ -231,9 +222,6 @@ async def test_an_endpoint_still_answers_after_storms_of_cancelled_requests(libr
 @pytest.mark.long
 async def test_an_endpoint_still_answers_after_two_hundred_storms(library):
     await _weather_storms(library, 200, seed=random.randrange(2**32))
-
-
-# --- generators ----------------------------------------------------------------------------------------------
 
 
 @both

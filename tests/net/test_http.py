@@ -39,9 +39,6 @@ def in_progress() -> AttemptInProgress:
     return AttemptInProgress("t", trio.current_time())
 
 
-# --- answers ---------------------------------------------------------------------------------------------
-
-
 @both
 async def test_an_answer_arrives_with_status_headers_and_body(library):
     raw = response(
@@ -180,9 +177,6 @@ async def test_events_of_a_stream_come_one_by_one(library):
         assert seen == [b"one", b"two"]
 
 
-# --- bounded reading -----------------------------------------------------------------------------------
-
-
 @both
 async def test_five_megabytes_of_error_page_are_read_as_far_as_wanted(library):
     page = response(b"<html>" + b"e" * 5_000_000, status="502 Bad Gateway", headers="content-type: text/html\r\n")
@@ -249,9 +243,6 @@ async def test_a_badly_compressed_body_is_a_typed_error(encoding, body, error):
         async with http.request("GET") as answer:
             with pytest.raises(error):
                 await answer.read()
-
-
-# --- failures ------------------------------------------------------------------------------------------
 
 
 @both
@@ -350,9 +341,6 @@ async def test_an_answer_that_comes_before_the_body_is_sent_is_read(library):
             assert answer.status == 413
 
 
-# --- clocks --------------------------------------------------------------------------------------------
-
-
 @both
 async def test_no_headers_in_time_is_a_timeout_of_the_first_byte(library):
     async with open_server(hear_nothing) as server:
@@ -409,9 +397,6 @@ def test_a_clock_of_no_time_is_refused():
         Clocks(first_byte=0.0)
 
 
-# --- admission -----------------------------------------------------------------------------------------
-
-
 @both
 async def test_more_requests_than_connections_wait_and_hold_nothing(library, nursery):
     async with open_server(streaming([b"x"], end=False)) as server:
@@ -457,9 +442,6 @@ async def test_the_key_is_looked_up_before_a_connection_is_taken(nursery):
         await looking.wait()
         assert http.statistics().admission.in_use == 0
         nursery.cancel_scope.cancel()
-
-
-# --- headers and secrets ---------------------------------------------------------------------------------
 
 
 async def test_keys_may_be_values_or_callables_and_are_asked_for_every_time():
@@ -536,9 +518,6 @@ def test_unusual_hosts_are_taken(url):
     assert HttpEndpoint(url).base_url == url
 
 
-# --- redirects -----------------------------------------------------------------------------------------
-
-
 def redirecting(location: str, status: str = "302 Found") -> bytes:
     return response(b"moved", status=status, headers=f"location: {location}\r\n")
 
@@ -573,9 +552,6 @@ async def test_a_redirect_to_another_server_takes_no_key_along(library):
     assert b"accept: text/html" in seen[0]
 
 
-# --- a client of one's own ---------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("module", [httpx, httpx2])
 async def test_a_given_client_is_used_and_stays_open(module):
     def handle(request):
@@ -598,9 +574,6 @@ async def test_a_given_client_is_used_and_stays_open(module):
                 async with http.request("GET", "broken"):
                     pass
         assert not client.is_closed
-
-
-# --- the end -------------------------------------------------------------------------------------------
 
 
 @both

@@ -88,9 +88,6 @@ async def test_https_to_a_server_of_http_is_not_retried(library):
             assert not caught.value.retryable
 
 
-# --- proxies ---------------------------------------------------------------------------------------------
-
-
 class Proxy:
     """Forwards plain requests by answering them itself, and tunnels the others."""
 

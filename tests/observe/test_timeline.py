@@ -256,9 +256,6 @@ def _apart_or_inside(one: dict[str, float], other: dict[str, float]) -> None:
     assert b <= c or d <= a or (a <= c and d <= b) or (c <= a and b <= d)
 
 
-# --- for everybody -------------------------------------------------------------------------------------------
-
-
 def test_each_row_is_reached_by_keyboard_and_has_a_role_and_a_name(tree: SpanTree) -> None:
     page = timeline_html(tree)
     rows = re.findall(r'<g class="row [^>]*>', page)

@@ -250,8 +250,6 @@ def test_ids_used_again_in_a_later_round_find_their_own_answers() -> None:
     assert mend(history) == history
 
 
-# --- the stage -------------------------------------------------------------------------------------------
-
 SMALL = Target("local", "llama3.2", max_context_tokens=2000)
 LARGE = Target("cloud", "big", max_context_tokens=200_000)
 OPEN = Target("cloud", "unknown")
@@ -358,9 +356,6 @@ async def test_assembling_can_be_cancelled_anywhere() -> None:
         await TokenBudgetAssembler().assemble(ChatRequest([Message.user("hi")]), OPEN, USER)
 
     assert await cancel_everywhere(assemble, trio.lowlevel.checkpoint) >= 1
-
-
-# --- tokens ----------------------------------------------------------------------------------------------
 
 
 # Text, and its tokens by o200k_base (tiktoken 0.14).

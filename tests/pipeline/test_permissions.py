@@ -23,9 +23,6 @@ def resolved(policy: PermissionsPolicy | None = None, sender: str = "ana", chann
     return PermissionResolver(policy, **kwargs).resolve(channel, sender).permissions
 
 
-# --- levels ----------------------------------------------------------------------------------------------
-
-
 def test_a_stranger_has_next_to_nothing() -> None:
     assert resolved() == ZERO_TRUST
 
@@ -63,8 +60,6 @@ def test_the_policy_of_admins_holds_for_the_local_process_too() -> None:
 def test_an_admins_tier_is_the_highest_there_is(tiers, expected) -> None:
     assert PermissionResolver(tiers=tiers).local().permissions.max_tier == expected
 
-
-# --- precedence ------------------------------------------------------------------------------------------
 
 EVERY_FIELD = [
     ("level", 1, 2),
@@ -140,9 +135,6 @@ def test_revoked_tools_and_models_are_gone() -> None:
 
 def test_a_user_may_list_directories() -> None:
     assert USER.may_use_tool("list_directory")
-
-
-# --- identities ------------------------------------------------------------------------------------------
 
 
 def test_the_same_number_on_another_channel_is_nobody() -> None:
@@ -221,9 +213,6 @@ def test_who_is_listed_is_a_user_on_every_channel_alike(channel) -> None:
 )
 def test_a_stated_level_counts_more_than_being_listed(said) -> None:
     assert resolved(PermissionsPolicy(allow_from={"telegram": ("ana",)}, **said)) == ZERO_TRUST
-
-
-# --- the workspace and its ceiling -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

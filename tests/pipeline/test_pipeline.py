@@ -167,9 +167,6 @@ async def test_every_round_has_the_rights_that_were_routed() -> None:
     assert one.requests[0].stream is False
 
 
-# --- admission -------------------------------------------------------------------------------------------
-
-
 @attrs.define
 class Purse:
     """A budget with so much left for everybody."""
@@ -219,9 +216,6 @@ async def test_a_spent_budget_is_a_refusal_with_the_time_it_ends() -> None:
     with pytest.raises(BudgetExceeded) as caught:
         await pipeline.route(ask())
     assert (caught.value.retry_after, caught.value.limit) == (60.0, 1)
-
-
-# --- stages ----------------------------------------------------------------------------------------------
 
 
 async def test_each_target_gets_the_request_as_it_fits_there() -> None:
@@ -351,9 +345,6 @@ async def test_the_answer_of_one_model_is_attributed_to_the_target_that_was_aske
     assert router.outcomes[0].answered_by == "fake/one"
 
 
-# --- by task type ----------------------------------------------------------------------------------------
-
-
 async def test_each_task_type_may_have_a_pipeline_of_its_own() -> None:
     chat = scripted([Say("chatting"), Finish()], model="one")
     code = scripted([Say("coding"), Finish()], model="code")
@@ -388,9 +379,6 @@ async def test_a_turn_stays_in_its_pipeline_whatever_its_later_rounds_look_like(
     )
     decision = await registry.route(ask("implement a function"))
     assert (await registry.complete(ask("thanks"), Call(), decision)).text == "coding"
-
-
-# --- cancelled anywhere ----------------------------------------------------------------------------------
 
 
 async def test_wherever_a_round_is_cancelled_it_is_told_once_and_nothing_is_left() -> None:

@@ -170,9 +170,6 @@ async def test_tokens_are_counted_by_what_is_paid_for_them() -> None:
     assert (counted.cached_tokens, counted.written_tokens, counted.plain_tokens) == (1500, 300, 200)
 
 
-# --- in a pipeline ---------------------------------------------------------------------------------------
-
-
 async def complete(pipeline: Pipeline, asked: ChatRequest, recorder: Recorder) -> str:
     auth = AuthContext.local()
     made = RoutingDecision((A, B), sender_id=auth.identity, permissions=auth.permissions)

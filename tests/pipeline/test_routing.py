@@ -67,9 +67,6 @@ def may(permissions: UserPermissions = USER, **kwargs) -> UserPermissions:
     return attrs.evolve(permissions, **kwargs)
 
 
-# --- tiers -----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("max_tier", "complexity", "expected"),
     [
@@ -158,9 +155,6 @@ async def test_every_target_is_permitted_whatever_the_rules(max_tier, complexity
             assert ["free", "standard", "premium"].index(target.tier) <= rank
         else:
             assert rank - decision.escalated == 2 or (access is not None)
-
-
-# --- models ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -272,8 +266,6 @@ def test_rules_that_cannot_be_meant_are_refused(wrong) -> None:
         wrong()
 
 
-# --- escalation ------------------------------------------------------------------------------------------
-
 UP = EscalationPolicy(enabled=True)
 
 
@@ -311,8 +303,6 @@ async def test_an_escalated_turn_falls_back_to_the_senders_own_tiers() -> None:
         "local/llama",
     ]
 
-
-# --- money -----------------------------------------------------------------------------------------------
 
 PREMIUM_USER = may(max_tier="premium", max_output_tokens=1000)
 OVERLAPPING = (FREE, attrs.evolve(STANDARD, complexity_range=(0.0, 1.0)), PREMIUM)
@@ -385,8 +375,6 @@ async def test_prices_may_come_from_a_table_of_models() -> None:
     constrained = await route(router, complexity=0.5, allowance=left("0.01"))
     assert [target.name for target in constrained.targets] == ["anthropic/haiku", "local/llama"]
 
-
-# --- strategies ------------------------------------------------------------------------------------------
 
 THREE = ("p/a", "p/b", "p/c")
 
@@ -475,8 +463,6 @@ async def test_the_board_forgets_what_was_used_longest_ago(autojump_clock) -> No
     assert len(board._targets) == 1000
 
 
-# --- the model that the request asks for ------------------------------------------------------------------
-
 CHOOSER = may(model_override=True, max_tier="standard")
 
 
@@ -556,9 +542,6 @@ async def test_a_model_that_two_providers_have_needs_its_provider() -> None:
     router = StaticRouter(["p/same", "q/same"])
     with pytest.raises(NotConfigured, match="which provider"):
         await route(router, ADMIN, model="same")
-
-
-# --- and always ------------------------------------------------------------------------------------------
 
 
 async def test_a_refusal_is_typed_and_an_empty_target_is_impossible() -> None:

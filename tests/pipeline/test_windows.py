@@ -137,8 +137,6 @@ async def test_a_failure_of_another_kind_is_not_healed() -> None:
     assert len(down.requests) == 1
 
 
-# --- refusals without a code -----------------------------------------------------------------------------
-
 BARE = RequestRejected("no", status=400)
 
 
@@ -324,9 +322,6 @@ def test_a_length_that_was_answered_before_has_to_be_refused_twice() -> None:
     naming.window = 2000
     windows.refused(UNKNOWN, 2999, naming)
     assert windows.learnt() == {"p/unknown": 2000}
-
-
-# --- what a refusal names --------------------------------------------------------------------------------
 
 
 def test_a_window_that_a_refusal_names_is_learnt() -> None:

@@ -162,9 +162,6 @@ async def test_a_target_that_the_call_has_not_asked_needs_no_budget(autojump_clo
     assert (budget.statistics().spent, budget.statistics("c").calls) == (0, 1)
 
 
-# --- hedging ------------------------------------------------------------------------------------------------
-
-
 async def test_the_next_starts_beside_a_slow_one_and_the_first_content_wins(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -290,9 +287,6 @@ async def test_a_hedged_function_needs_no_stream(autojump_clock: trio.testing.Mo
 
     assert await fetch() == 1.0
     assert trio.current_time() == 3.0
-
-
-# --- the whole stack ------------------------------------------------------------------------------------------
 
 
 async def test_the_chain_has_a_total(autojump_clock: trio.testing.MockClock) -> None:

@@ -30,9 +30,6 @@ from clawft_trio.testing.scripted import ScriptedProvider
 REQUEST = ChatRequest([Message.user("hello")])
 
 
-# --- clocks ---------------------------------------------------------------------------------------------------
-
-
 async def test_a_tool_gap_needs_no_other_clock(autojump_clock: trio.testing.MockClock) -> None:
     model = Resilient(ScriptedProvider([CallTool("read"), Hang()]), Timeout(tool_gap=5.0))
     with pytest.raises(ProviderTimeout) as caught, trio.fail_after(100):
@@ -107,9 +104,6 @@ async def test_a_reset_that_was_cancelled_on_its_way_is_said_again(
     assert [reset.discarded.text for reset in screen.resets] == ["bad"]
 
 
-# --- breaker --------------------------------------------------------------------------------------------------
-
-
 async def test_a_failed_probe_never_shortens_the_wait(autojump_clock: trio.testing.MockClock) -> None:
     breaker = CircuitBreaker(open_for=60.0, minimum_calls=1).bind("a")
 
@@ -121,9 +115,6 @@ async def test_a_failed_probe_never_shortens_the_wait(autojump_clock: trio.testi
             await breaker.run(fail, Call())
         assert breaker.statistics().retry_after == 60.0
         await trio.sleep(60.0)
-
-
-# --- delivery in the chain ------------------------------------------------------------------------------------
 
 
 async def test_an_answer_that_is_held_is_watched_as_it_comes(autojump_clock: trio.testing.MockClock) -> None:
@@ -158,9 +149,6 @@ async def test_a_retry_of_ones_own_shares_the_chains_budget(autojump_clock: trio
     assert broken.calls == 2
 
 
-# --- hedged failover ------------------------------------------------------------------------------------------
-
-
 async def test_a_refusal_in_a_race_stops_further_starts_and_comes_out_in_the_end(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -188,9 +176,6 @@ async def test_who_was_given_up_and_then_fails_ends_the_walk(autojump_clock: tri
         await Failover(slow, broken, hedge_after=1.0).complete(REQUEST, Call())
     assert sorted(record.target for record in caught.value.attempts if record.outcome == "failed") == ["a", "b"]
     assert (slow.calls, broken.calls) == (2, 1)
-
-
-# --- providers of one's own -----------------------------------------------------------------------------------
 
 
 class _Nursery:

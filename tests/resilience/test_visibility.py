@@ -106,9 +106,6 @@ def test_a_preview_of_nothing_is_refused() -> None:
         Preview()
 
 
-# --- bulkhead -------------------------------------------------------------------------------------------------
-
-
 async def test_a_bulkhead_bounds_what_runs_what_waits_and_how_long(autojump_clock: trio.testing.MockClock) -> None:
     leaf = ScriptedProvider([Hang()], [Hang()], [Wait(1), Say("a"), Finish()])
     provider = Resilient(leaf, Bulkhead(max_concurrent=2, queue=1, queue_for=5.0))

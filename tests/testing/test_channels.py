@@ -143,9 +143,6 @@ async def test_an_adapter_over_real_sockets_passes():
     await check_channel(Sockets, speak, shown=lambda channel: channel.texts, full=0.1)
 
 
-# --- what comes in ---------------------------------------------------------------------------------------------
-
-
 class TaskPerMessage(Good):
     async def receive(self, publish):
         async with trio.open_nursery() as nursery:
@@ -232,9 +229,6 @@ class Deaf(Good):
         await trio.sleep_forever()
 
 
-# --- what goes out ---------------------------------------------------------------------------------------------
-
-
 class SendsLater(Good):
     def __init__(self):
         super().__init__()
@@ -274,9 +268,6 @@ class LosesAfterAPiece(Good):
         await trio.lowlevel.checkpoint()
         if message.kind == "final" and not self.messenger.texts:
             await super().send(message)
-
-
-# --- cancellation ----------------------------------------------------------------------------------------------
 
 
 class SwallowsInReceive(Good):

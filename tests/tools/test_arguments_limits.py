@@ -197,9 +197,6 @@ def test_null_for_what_is_required_or_unknown_stays() -> None:
     assert found.values["b"] is None
 
 
-# --- the whole text ---------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("text", ["", "  \n", "null", '""', "{}", '"{}"'])
 def test_no_arguments_are_an_empty_object_and_nothing_was_mended(text: str) -> None:
     for lenient in (True, False):
@@ -268,9 +265,6 @@ def test_a_python_literal_is_read_up_to_a_length(size: int) -> None:
 def test_json_with_line_ends_takes_no_constant_that_json_lacks() -> None:
     with pytest.raises(InvalidArguments):
         read('{"a": NaN, "b": "x\n"}', of({}))
-
-
-# --- bounds ------------------------------------------------------------------------------------------------------------
 
 
 def nested(levels: int) -> tuple[dict[str, Any], Any, Any]:

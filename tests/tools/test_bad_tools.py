@@ -172,9 +172,6 @@ async def test_a_check_that_fails_is_its_calls_affair():
     assert "in the check" in (await beside_good(Tool("bad", function=function, check=check))).text
 
 
-# --- what is not the tool's ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), BaseExceptionGroup("", [OSError(), KeyboardInterrupt()])])
 async def test_ctrl_c_in_a_tool_is_not_the_tools(error):
     with pytest.raises(KeyboardInterrupt):
@@ -208,9 +205,6 @@ async def test_a_tool_that_swallows_its_cancellation_does_not_keep_the_turn_aliv
         await ToolRegistry([bad]).execute_all([ToolCall(id=str(n), name="bad") for n in range(40)], CONTEXT)
     assert scope.cancelled_caught
     assert trio.current_time() == 1
-
-
-# --- threads -------------------------------------------------------------------------------------------------------
 
 
 async def test_a_thread_is_waited_for_on_cancellation():

@@ -36,9 +36,6 @@ async def use(registry, name, **arguments):
     return answer
 
 
-# --- which there are ---------------------------------------------------------------------------------------------
-
-
 def test_without_approval_only_what_looks_is_offered(tmp_path):
     assert set(register_builtins(ToolRegistry(), tmp_path)) == {
         "read_file",
@@ -74,9 +71,6 @@ async def test_a_user_may_list_directories_by_either_name_in_the_permissions(tmp
     assert "list_directory" in [spec.name for spec in registry.specs(USER)]
     by_old_name = attrs.evolve(USER, tool_access=("list_dir",))
     assert [spec.name for spec in registry.specs(by_old_name)] == ["list_directory"]
-
-
-# --- read_file ---------------------------------------------------------------------------------------------------
 
 
 @given(
@@ -137,9 +131,6 @@ async def test_a_file_with_other_names_can_be_noticed_and_refused(tmp_path):
     assert "2 names" in (await use(strict, "read_file", path="innocent")).text
 
 
-# --- write_file and edit_file --------------------------------------------------------------------------------------
-
-
 async def test_what_is_written_is_read_again(tmp_path):
     registry = registry_of(tmp_path)
     written = await use(registry, "write_file", path="a/b.txt", content="é\r\n")
@@ -170,9 +161,6 @@ async def test_sizes_are_limited(tmp_path):
     assert "longer than 2048" in (await use(registry, "write_file", path="f", content="x" * 3000)).text
     assert "longer than 2048" in (await use(registry, "edit_file", path="big", old_text="x", new_text="")).text
     assert not (tmp_path / "f").exists()
-
-
-# --- list_directory and search_files ---------------------------------------------------------------------------------
 
 
 async def test_a_listing_is_sorted_and_tells_types_and_sizes(tmp_path):
@@ -258,9 +246,6 @@ async def test_a_search_stops_at_the_next_file_when_nobody_waits_for_it_any_more
         workspace.go_on.set()
     assert workspace.left_by is trio.Cancelled
     assert registry.statistics().threads.running == 0
-
-
-# --- together ----------------------------------------------------------------------------------------------------
 
 
 NAMES = st.sampled_from(["a", "b", "c"])

@@ -237,9 +237,6 @@ def test_a_raw_classmethod_is_told_what_to_do():
         tool(classmethod(search))  # type: ignore[call-overload]
 
 
-# --- pydantic ---------------------------------------------------------------------------------------------------
-
-
 class Place(pydantic.BaseModel):
     city: str
     country: str = "NO"
@@ -305,9 +302,6 @@ async def test_nested_models_and_the_context_go_together():
         made.check({"trip": {"stops": []}})
 
 
-# --- docstrings -------------------------------------------------------------------------------------------------
-
-
 def test_google_sections_with_nested_brackets_and_keyword_arguments():
     text, notes = read_docstring(
         "Plan.\n\nMore.\n\nArgs:\n  a (dict[str, tuple[int, ...]], optional): first (really)\n    and on\n"
@@ -345,9 +339,6 @@ def test_sphinx_fields():
 
 def test_a_heading_that_is_a_sentence_stays():
     assert read_docstring("Note well: this stays.\nWhen: always")[0] == "Note well: this stays.\nWhen: always"
-
-
-# --- results ----------------------------------------------------------------------------------------------------
 
 
 def counting() -> Iterator[int]:

@@ -62,9 +62,6 @@ async def gone(pid):
             await trio.sleep(0.01)
 
 
-# --- running -------------------------------------------------------------------------------------------------------
-
-
 async def test_a_program_runs_in_the_workspace_and_its_outcome_is_told(tmp_path):
     (tmp_path / "sub").mkdir()
     registry = registry_of(tmp_path, PYTHON)
@@ -117,8 +114,6 @@ async def test_only_the_named_variables_reach_the_program(tmp_path):
 def test_a_policy_does_not_show_what_it_puts_into_the_environment():
     assert "sk-secret" not in repr(CommandPolicy(environment={"KEY": "sk-secret"}))
 
-
-# --- what is left ----------------------------------------------------------------------------------------------------
 
 FAMILY = """
 import os, signal, subprocess, sys, time
@@ -206,8 +201,6 @@ async def test_no_descriptor_and_no_zombie_is_left(tmp_path):
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
-
-# --- what may run ----------------------------------------------------------------------------------------------------
 
 ORIGINAL_BYPASSES = [
     ["echo `id`"],

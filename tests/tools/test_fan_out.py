@@ -46,9 +46,6 @@ async def fail() -> None:
     raise ValueError("no luck")
 
 
-# --- together ------------------------------------------------------------------------------------------------
-
-
 async def test_three_tools_of_100_ms_take_exactly_100_ms(autojump_clock):
     registry = ToolRegistry([wait])
     answers = await registry.execute_all([call("wait", id=str(n), seconds=0.1) for n in range(3)], ADMIN_CONTEXT)
@@ -147,9 +144,6 @@ async def test_a_tool_that_raises_is_one_log_line_and_a_traceback_at_debug_level
     assert "hunter22" not in traceback.getMessage().replace('raise ValueError("two\\nlines, password=hunter22")', "")
 
 
-# --- clocks --------------------------------------------------------------------------------------------------
-
-
 @tool(mode="read_only", total=3)
 async def hang() -> None:
     """Hang."""
@@ -233,9 +227,6 @@ async def test_an_error_on_the_way_out_does_not_hide_that_time_was_over(autojump
 
     (answer,) = await ToolRegistry([untidy]).execute_all([call("untidy")], ADMIN_CONTEXT)
     assert answer.outcome == "timeout"
-
-
-# --- what may be called ----------------------------------------------------------------------------------------
 
 
 @tool(required_level=2)
@@ -323,9 +314,6 @@ def test_two_tools_of_one_name_are_an_error_unless_said_otherwise():
     assert (len(registry), "wait" in registry) == (0, False)
 
 
-# --- arguments -------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("arguments", "place"),
     [
@@ -361,9 +349,6 @@ async def test_nothing_written_is_no_arguments(arguments):
     assert answer.text == "pong"
 
 
-# --- ids -------------------------------------------------------------------------------------------------------
-
-
 @given(st.lists(st.sampled_from(["", "a", "b", "a_2", "call_0"]), max_size=8))
 @settings(deadline=None, max_examples=200)
 def test_repaired_ids_are_there_and_different_and_good_ones_stay(ids):
@@ -384,9 +369,6 @@ async def test_repeated_and_missing_ids_are_answered_each_and_told():
     assert [(answer.call_id, answer.text) for answer in answers] == [("a", "0"), ("a_2", "1"), ("call_2", "2")]
     (noted,) = told_events.of(Noted)
     assert noted.details == {"was": {"a_2": "a", "call_2": ""}}
-
-
-# --- approval --------------------------------------------------------------------------------------------------
 
 
 @tool
@@ -487,9 +469,6 @@ async def test_calls_of_a_turn_keep_their_order_on_a_path_also_when_one_waits_fo
     assert (same.text, other.text) == ("new", "old")
 
 
-# --- locks -----------------------------------------------------------------------------------------------------
-
-
 @given(
     turns=st.lists(st.tuples(st.sampled_from(["a", "a/b", "a/c", "d"]), st.booleans(), st.integers(0, 3)), max_size=12),
     cap=st.integers(1, 6),
@@ -568,9 +547,6 @@ async def test_a_path_that_is_none_is_a_problem_of_the_argument():
     assert answer.outcome == "invalid"
 
 
-# --- what is told ------------------------------------------------------------------------------------------------
-
-
 async def test_every_call_is_told_with_what_it_waited_and_took(autojump_clock):
     seen = Recorder()
 
@@ -595,9 +571,6 @@ async def test_every_call_is_told_with_what_it_waited_and_took(autojump_clock):
         ("b", "write", 0.5, "half"),
     ]
     assert {e.turn_id for e in seen.events} == {"t"}
-
-
-# --- the journal -------------------------------------------------------------------------------------------------
 
 
 class Journal:
@@ -662,9 +635,6 @@ async def test_an_answer_that_cannot_be_recorded_stands(caplog):
         [call("change")], ADMIN_CONTEXT, journal=Journal(fail_at=["ended"])
     )
     assert answer.outcome == "ok"
-
-
-# --- by hand -----------------------------------------------------------------------------------------------------
 
 
 async def test_a_tool_made_by_hand_is_checked_against_its_schema():

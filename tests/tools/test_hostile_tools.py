@@ -39,9 +39,6 @@ async def call(registry: ToolRegistry, name: str, **arguments: object):
     return answer
 
 
-# --- charsets ------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "name", ["punycode", "idna", "utf-7", "unicode_escape", "rot13", "zlib_codec", "mbcs", "x" * 5000, "../os", "é"]
 )
@@ -162,9 +159,6 @@ def test_the_time_of_a_page_grows_no_faster_than_its_length(piece: str) -> None:
     assert large < 30 * small + 0.02
 
 
-# --- names ---------------------------------------------------------------------------------------------------------
-
-
 def test_thousands_of_similar_names_are_compared_within_a_bound() -> None:
     names = [f"argument_name_number_{number:05}" * 3 for number in range(20_000)]
     assert cpu(lambda: closest("argument_name_number_0123x" * 3, names)) < 0.05
@@ -211,9 +205,6 @@ async def test_a_tool_name_that_resembles_thousands_is_answered_within_a_bound()
     answer = await call(registry, "do_some_thing_1x")
     assert "Did you mean" in answer.text
     assert time.thread_time() - began < 0.2
-
-
-# --- workspaces ----------------------------------------------------------------------------------------------------
 
 
 async def test_a_path_of_thousands_of_directories_is_refused_before_the_first_is_made(tmp_path: Path) -> None:
@@ -287,8 +278,6 @@ async def test_a_name_that_is_not_utf_8_is_listed_and_searched(tmp_path: Path) -
         assert answer.outcome == "ok"
         answer.text.encode()
 
-
-# --- commands ------------------------------------------------------------------------------------------------------
 
 REFUSED = [
     ("sort", ["sort", "--compress-program=sh", "f"]),

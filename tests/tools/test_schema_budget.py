@@ -166,8 +166,6 @@ def test_problems_of_a_strangers_schema_are_found_with_their_places():
     assert [problem.path for problem in caught.value.problems] == ["$.a", "$.b"]
 
 
-# --- equality, as JSON Schema has it -----------------------------------------------------------------------------------
-
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.floats(-2, 2) | st.text("ab", max_size=2),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab", max_size=2), inner, max_size=3),

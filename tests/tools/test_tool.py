@@ -278,9 +278,6 @@ def test_a_context_does_not_show_its_secrets_or_machinery():
     assert CONTEXT.log is logging.getLogger("clawft_trio.tools")
 
 
-# --- schemas of other people's -----------------------------------------------------------------------------------
-
-
 def test_a_reference_out_of_a_schema_is_not_fetched():
     check = check_schema({"type": "object", "properties": {"a": {"$ref": "http://127.0.0.1:1/schema"}}})
     with pytest.raises(InvalidArguments, match="cannot be followed"):
@@ -304,9 +301,6 @@ def test_a_schema_that_runs_in_circles_is_a_problem_and_no_crash():
     check = check_schema({"type": "object", "properties": {"a": {"$ref": "#/properties/a"}}})
     with pytest.raises(InvalidArguments):
         check({"a": 1})
-
-
-# --- docstrings --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

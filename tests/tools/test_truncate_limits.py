@@ -134,9 +134,6 @@ def test_a_long_name_of_a_field_is_cut() -> None:
     assert name == "n" * 256
 
 
-# --- kinds of values -----------------------------------------------------------------------------------------------
-
-
 class Table:
     def tolist(self) -> list[int]:
         return [1, 2]

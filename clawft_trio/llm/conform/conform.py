@@ -248,9 +248,6 @@ def _with(tool: ToolSpec, name: str, schema: Mapping[str, Any], rules: Rules, ch
     return ToolSpec(name=name, description=description, parameters=schema)
 
 
-# --- the history -------------------------------------------------------------------------------------
-
-
 def _history(
     messages: tuple[Message, ...],
     rules: Rules,

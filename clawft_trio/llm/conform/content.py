@@ -72,9 +72,6 @@ def _takes_block(part: Opaque, message: Message, rules: Rules, origin: str) -> b
     return same_provider and part.block.get("type") in rules.shared_blocks
 
 
-# --- images and files --------------------------------------------------------------------------------
-
-
 def _legal_media(part: Image | File, message: Message, rules: Rules) -> Part:
     part = inline(part)
     if not part.url and not part.data:
@@ -138,9 +135,6 @@ def split_media(message: Message) -> tuple[Message, tuple[Image | File, ...]]:
     if not any(isinstance(part, Text) and part.text.strip() for part in rest):
         rest = (Text(SEE_BELOW.format(", ".join(map(describe, media)))),)
     return attrs.evolve(message, content=rest), media
-
-
-# --- reasoning ---------------------------------------------------------------------------------------
 
 
 def with_stand_ins(message: Message, rules: Rules) -> Message:

@@ -41,9 +41,6 @@ _OF_TYPE: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Keywords that apply to one type only."""
 
 
-# --- repairs for every target ------------------------------------------------------------------------
-
-
 def repair(own: dict[str, Any]) -> None:
     """Repair what no draft from 2019 on allows: draft-04's booleans, `items` as a list, types that do not exist."""
     for keyword in _OF_DOCUMENTS:
@@ -100,9 +97,6 @@ def _type_of(value: object) -> str:
         (list, "array"),
     )
     return next((name for kind, name in names if isinstance(value, kind)), "")
-
-
-# --- fewer keywords ----------------------------------------------------------------------------------
 
 
 def in_fewer_keywords(own: dict[str, Any], keywords: frozenset[str]) -> None:
@@ -179,8 +173,6 @@ def any_value() -> dict[str, Any]:
     return {"anyOf": [*({"type": kind} for kind in kinds), {"type": "array", "items": {"type": "string"}}]}
 
 
-# --- regular expressions -----------------------------------------------------------------------------
-
 # Lookaround, and character classes of JavaScript that Python or Rust does not compile.
 _NOT_PLAIN = re.compile(r"\(\?(?:[=!]|<[=!])|\\[pPkuc]")
 
@@ -223,9 +215,6 @@ def with_text_enum(own: dict[str, Any]) -> None:
     own["type"] = "string"
     if None in values:
         own["nullable"] = True
-
-
-# --- combinations ------------------------------------------------------------------------------------
 
 
 def merge(merged: dict[str, Any], options: Sequence[Mapping[str, Any]], *, every: bool) -> None:

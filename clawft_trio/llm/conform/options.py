@@ -99,9 +99,6 @@ def _limit_choice(request: ChatRequest, rules: Rules, new: dict[str, Any], chang
     changes[f"tool_choice set to {new['tool_choice']}"] += 1
 
 
-# --- Anthropic's thinking ----------------------------------------------------------------------------
-
-
 def _limit_anthropic_thinking(request: ChatRequest, new: dict[str, Any], changes: Counter[str]) -> None:
     """Apply Anthropic's conditions for thinking: a budget below `max_tokens`, no forced tool, no temperature but 1."""
     budget = _now(request, new, "thinking_budget")

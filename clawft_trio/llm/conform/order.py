@@ -40,9 +40,6 @@ def is_blank(message: Message) -> bool:
     return all(isinstance(part, Text) and not part.text.strip() for part in message.content)
 
 
-# --- blank messages ----------------------------------------------------------------------------------
-
-
 def _without_blank(messages: Sequence[Message], rules: Rules, changes: Counter[str]) -> Sequence[Message]:
     if not any(_is_empty(message, rules) for message in messages):
         return messages
@@ -77,9 +74,6 @@ def _shows(part: Part) -> bool:
     return not isinstance(part, Opaque) or part.block.get("type", "reasoning") not in _REASONING_TYPES
 
 
-# --- media of tools ----------------------------------------------------------------------------------
-
-
 def _media_after_results(messages: Sequence[Message], rules: Rules, changes: Counter[str]) -> Sequence[Message]:
     """Move images and files of tool results into a user message after all results of their round."""
     if rules.media_in_results or not any(message.role == "tool" and _has_media(message) for message in messages):
@@ -102,9 +96,6 @@ def _media_after_results(messages: Sequence[Message], rules: Rules, changes: Cou
 
 def _has_media(message: Message) -> bool:
     return any(isinstance(part, Image | File) for part in message.content)
-
-
-# --- system messages ---------------------------------------------------------------------------------
 
 
 def _system(messages: Sequence[Message], rules: Rules, changes: Counter[str]) -> Sequence[Message]:
@@ -142,9 +133,6 @@ def _with_parts(parts: list[Part], more: Sequence[Part]) -> list[Part]:
     if parts and more and isinstance(parts[-1], Text) and isinstance(more[0], Text):
         return [*parts[:-1], attrs.evolve(parts[-1], text=f"{parts[-1].text}\n\n{more[0].text}"), *more[1:]]
     return [*parts, *more]
-
-
-# --- turns -------------------------------------------------------------------------------------------
 
 
 def _alternate(messages: Sequence[Message], rules: Rules, changes: Counter[str]) -> Sequence[Message]:

@@ -110,7 +110,6 @@ class SchemaRules:
 class Rules:
     """What one target accepts. The defaults are those of a tolerant OpenAI-compatible server."""
 
-    # --- tool calls
     #: pattern of call ids
     id_pattern: str = _pattern(r"[\s\S]{1,256}")
     #: prefix of an id that replaces an invalid one
@@ -128,7 +127,6 @@ class Rules:
     #: JSON Schemas of tool arguments that are accepted
     schemas: SchemaRules = SchemaRules()
 
-    # --- order
     #: whether the first message after the system messages must be the user's
     first_user: bool = False
     #: whether the last message must not be the assistant's
@@ -150,7 +148,6 @@ class Rules:
     #: whether the content of a message with calls and without text may be null; otherwise it is an empty text
     null_content: bool = True
 
-    # --- reasoning
     #: dialects of the opaque blocks that are accepted from the model that created them
     opaque: tuple[str, ...] = attrs.field(default=(), converter=_texts)
     #: types of opaque blocks that are accepted from every model of the same provider
@@ -160,7 +157,6 @@ class Rules:
     #: `thought_signature` of the first call of a message where it is missing; None: it may be missing
     signature_stand_in: str | None = None
 
-    # --- images and files
     #: accepted media types of images; empty: no images
     image_types: tuple[str, ...] = attrs.field(default=COMMON_IMAGES, converter=_texts)
     #: whether images may be given by URL
@@ -178,7 +174,6 @@ class Rules:
     #: form of documents in the OpenAI dialect
     file_form: Literal["file", "document_url"] = "file"
 
-    # --- options
     #: options that are refused and left out
     refuses: frozenset[str] = attrs.field(default=frozenset(), converter=_set)
     #: highest temperature

@@ -79,8 +79,6 @@ class _Walk:
         legal.setdefault("properties", {})
         return legal
 
-    # --- combinations at the top -------------------------------------------------------------------------
-
     def _merged(self, schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
         """Return *schema* with the combinations that the top level must not have merged into its properties."""
         merged = dict(schema)
@@ -96,8 +94,6 @@ class _Walk:
             options = [self._merged(one, depth + 1) for one in branches if isinstance(one, Mapping)]
             merge(merged, options, every=keyword == "allOf")
         return merged
-
-    # --- one schema --------------------------------------------------------------------------------------
 
     def _legal(self, schema: object, depth: int, following: tuple[str, ...]) -> dict[str, Any]:
         self._nodes += 1
@@ -222,8 +218,6 @@ class _Walk:
             # At this point it has at most a description: everything else implied a type.
             legal |= any_value()
         return legal
-
-    # --- names and references ----------------------------------------------------------------------------
 
     def _key(self, name: str) -> str:
         if fits(name, self._rules.key_pattern):

@@ -199,8 +199,6 @@ class OAuthSession:
                 text = text.replace(secret, "***")
         return text
 
-    # --- renewing --------------------------------------------------------------------------------------------------
-
     async def _renew(self, status: int, challenge: Challenge) -> None:
         issuer = "" if self._oauth.client is None else self._oauth.client.issuer or ""
         found = await discover_authorization(
@@ -276,8 +274,6 @@ class OAuthSession:
         new = attrs.evolve(new, refresh_token=new.refresh_token or token.refresh_token)
         await self._keep(attrs.evolve(kept, token=new))
         return True
-
-    # --- logging in ------------------------------------------------------------------------------------------------
 
     async def _log_in(self, found: Discovered, scopes: tuple[str, ...]) -> None:
         if self._oauth.grant == "client_credentials":
@@ -361,8 +357,6 @@ class OAuthSession:
         except trio.TooSlowError:
             raise AuthorizationFailed(f"the login was not finished within {self._oauth.interaction:g} s") from None
         return code_of(answer, redirect.uri, state, found.server)
-
-    # --- the store -------------------------------------------------------------------------------------------------
 
     async def _load(self) -> Credentials | None:
         kept = self._stored = await self._oauth.store.load(self._resource)

@@ -112,8 +112,6 @@ class Answerer:
             offered["tasks"] = {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}
         return offered
 
-    # --- the connection itself -------------------------------------------------------------------------------------
-
     async def _ping(self, _: ServerRequest) -> dict[str, Any]:
         return {}
 

@@ -114,8 +114,6 @@ class McpApp:
             if subscription.filter.wants(change):
                 stream.put_once(encode_notification(change.method, subscription.params_of(change)))
 
-    # --- before the protocol ---------------------------------------------------------------------------------------
-
     async def _route(self, request: HttpRequest) -> None:
         http = self._http
         self._check_sender(request)
@@ -171,8 +169,6 @@ class McpApp:
         else:
             version = request.headers.get("mcp-protocol-version", _UNDECLARED)
             await self._post_alone(request, message, Peer(auth=auth, initialized=True, version=version))
-
-    # --- requests without a session ---------------------------------------------------------------------------------
 
     async def _post_stateless(self, request: HttpRequest, message: Envelope, auth: AuthContext) -> None:
         if message.method is UNSET:
@@ -243,8 +239,6 @@ class McpApp:
     def _stream(self) -> EventStream:
         http = self._http
         return EventStream("", max_events=http.replay_events, max_bytes=http.replay_bytes, replay=False)
-
-    # --- sessions ---------------------------------------------------------------------------------------------------
 
     async def _initialize(self, request: HttpRequest, message: Envelope, auth: AuthContext) -> None:
         key = request_id(message)
@@ -324,8 +318,6 @@ class McpApp:
         with self._listener(None), session.in_use():
             async with request.while_connected():
                 await request.stream(stream, after, self._http, ids=True)
-
-    # --- bounds -----------------------------------------------------------------------------------------------------
 
     def _admit(self, key: Id) -> None:
         if self._requests >= self._http.max_requests:

@@ -66,9 +66,6 @@ def is_json(content_type: str | None) -> bool:
     return content_type is not None and content_type.partition(";")[0].strip().lower() == "application/json"
 
 
-# --- 2026-07-28: headers repeat the body --------------------------------------------------------------------------
-
-
 def check_version_header(headers: Mapping[str, str], version: object) -> None:
     """Check `MCP-Protocol-Version` against the version in the body.
 

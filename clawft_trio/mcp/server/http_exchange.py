@@ -87,8 +87,6 @@ class Exchange:
         """Whether the client can reconnect for the rest of the stream."""
         return self._session is not None and self.peer.version >= RESUMABLE
 
-    # --- as a channel -----------------------------------------------------------------------------------------------
-
     def notify(self, method: str, params: JsonObject) -> None:
         """Send a notification. Never blocks; the oldest messages are dropped when the client reads too slowly."""
         self._stream.put(encode_notification(method, params))
@@ -113,8 +111,6 @@ class Exchange:
         if self.resumable:
             self._released = True
             self._stream.detach()
-
-    # --- running ----------------------------------------------------------------------------------------------------
 
     async def run(self, answerer: Answerer) -> None:
         """Answer the request.
@@ -229,9 +225,6 @@ class LateStreams:
             del self._deadlines[exchange]
             exchange.begin_stream()
         return math.inf
-
-
-# --- messages -----------------------------------------------------------------------------------------------------
 
 
 def read_message(body: bytes) -> Envelope:

@@ -70,8 +70,6 @@ class Session:
         """Let the client call tools as tasks, which run in *nursery*."""
         self.peer.tasks = TaskTable(options, nursery, _StandaloneChannel(self), self.in_use)
 
-    # --- streams --------------------------------------------------------------------------------------------------
-
     def open_stream(self) -> EventStream:
         """Return a new stream for one request."""
         self._last_stream += 1
@@ -113,8 +111,6 @@ class Session:
 
     def _new_stream(self, name: str) -> EventStream:
         return EventStream(name, max_events=self._http.replay_events, max_bytes=self._http.replay_bytes)
-
-    # --- requests to the client --------------------------------------------------------------------------------------
 
     async def ask(self, stream: EventStream, method: str, params: JsonObject, *, total: float) -> JsonObject:
         """Send a request on *stream* and wait for its result, at most *total* seconds.

@@ -171,9 +171,6 @@ async def call_function(function: Callable[..., Any], arguments: Mapping[str, An
     return await trio.to_thread.run_sync(partial(function, **arguments))
 
 
-# --- files of a folder --------------------------------------------------------------------------------------------
-
-
 def _resolved(path: str | Path) -> Path:
     return Path(path).resolve()
 

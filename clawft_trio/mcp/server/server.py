@@ -46,8 +46,6 @@ class McpServer:
     def __repr__(self) -> str:
         return f"<McpServer: {len(self.tools)} tools, {len(self._resources)} resources, {len(self._prompts)} prompts>"
 
-    # --- resources ------------------------------------------------------------------------------------------------
-
     def resource(
         self,
         uri: str,
@@ -133,8 +131,6 @@ class McpServer:
         """The folders with offered files."""
         return self._folders
 
-    # --- prompts --------------------------------------------------------------------------------------------------
-
     @overload
     def prompt(self, function: F, /) -> F: ...
 
@@ -209,8 +205,6 @@ class McpServer:
     def prompts(self) -> Mapping[str, ServedPrompt]:
         """The prompts by name."""
         return self._prompts
-
-    # --- changes --------------------------------------------------------------------------------------------------
 
     @contextmanager
     def watching(self, watcher: Callable[[Change], None]) -> Iterator[None]:

@@ -112,8 +112,6 @@ class _Connection:
             nursery.cancel_scope.cancel(reason="the host is gone")
         return ended
 
-    # --- what comes in ---------------------------------------------------------------------------------------------
-
     def deliver(self, message: JsonRpcMessage) -> None:
         """Route one message. A handshake takes effect at once, for requests that follow immediately, and no earlier."""
         if self._belongs_to_handshake(message):
@@ -163,8 +161,6 @@ class _Connection:
                 channel=self._channel,
             )
         )
-
-    # --- what is reported -------------------------------------------------------------------------------------------
 
     def note_change(self, change: Change) -> None:
         """Queue the notifications of a change for the listeners and clients that requested them."""
@@ -357,9 +353,6 @@ def _is_utf8(line: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-# --- this process's own pipes -------------------------------------------------------------------------------------
 
 
 @asynccontextmanager

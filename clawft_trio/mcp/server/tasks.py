@@ -98,8 +98,6 @@ class ServedTask:
         finally:
             self._readers.remove(reader)
 
-    # --- as a channel -----------------------------------------------------------------------------------------------
-
     def notify(self, method: str, params: JsonObject) -> None:
         """Send a notification that belongs to the task. Never blocks; may be dropped."""
         reader = self._readers[-1] if self._readers else self._general

@@ -159,8 +159,6 @@ class ServerProcess:
             return "closed the connection"
         return f"exited with code {code}" if code >= 0 else f"was ended by {_signal_name(-code)}"
 
-    # --- stderr --------------------------------------------------------------------------------------------
-
     async def _read_stderr(self) -> None:
         rest, noted = b"", False
         try:
@@ -192,8 +190,6 @@ class ServerProcess:
         self._tail.append(text)
         _log.info("%s: %s", self.name, text)
         self._on_line(text)
-
-    # --- the end ---------------------------------------------------------------------------------------------
 
     async def _shut_down(self) -> None:
         """Close stdin, then send SIGTERM and SIGKILL to the group. Shielded; takes the graces and a second at most."""

@@ -179,8 +179,6 @@ class HttpTransport:
         # Until 2025-11-25 closing a stream is not a cancellation, so the notification must be posted.
         return self._session.stateless
 
-    # --- one frame -------------------------------------------------------------------------------------------
-
     async def _post(self, http: HttpEndpoint, mux: Multiplexer, frame: Outgoing, nursery: trio.Nursery) -> None:
         scope = trio.CancelScope()
         if frame.id is not None:
@@ -354,8 +352,6 @@ class HttpTransport:
             return None
         refused = may_mean_session_lost(response, body, key)
         return False if refused and ((error := error_in(body)) is None or error.code != METHOD_NOT_FOUND) else None
-
-    # --- streams that broke, and the server's own -----------------------------------------------------------------
 
     async def _resume(self, http: HttpEndpoint, answer: AnswerStream) -> None:
         """Resume a stream until the response has arrived; the number of times is limited by the caller's clock only."""
