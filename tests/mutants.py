@@ -2,10 +2,12 @@
 
     python tests/mutants.py --count 200 --seed 1
     python tests/mutants.py --count 1000 --only truncate
+    python tests/mutants.py --count 50 --all --only costs/
 
-Each mutant is tested by a fork of this process, which has imported the libraries already, in a copy of the tree; the
-tests of its area stop at the first failure. Prints every survivor and the kill rate; the exit code is 1 when it is
-under 90 %.
+The sample is of the files in `AREAS`, which decide about limits and access; with `--all` it is of the whole package, and
+a file outside of `AREAS` is tested by the folder of its subpackage. Each mutant is tested by a fork of this process,
+which has imported the libraries already, in a copy of the tree; the tests stop at the first failure. Prints every
+survivor and the kill rate; the exit code is 1 when it is under 90 %.
 """
 
 from __future__ import annotations
@@ -28,8 +30,16 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-SECONDS = 300
-"""For the tests of one mutant; a mutant that hangs is killed, which counts."""
+BASE_SECONDS = 1800
+"""The longest time for the tests of an area without a mutant."""
+
+TIMES_BASE = 10
+"""A mutant hangs, which counts as killed, after so many times the seconds that its tests take without a mutant."""
+
+_LEAST_SECONDS = 120.0
+
+# What pytest returns when a test failed, and when a module could not be imported.
+_FAILED = {1, 2}
 
 RATE = 0.9
 
@@ -108,7 +118,7 @@ def skipped(tree: ast.Module) -> set[ast.AST]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             roots += node.decorator_list
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            roots += [node] if node.name in _NOT_BEHAVIOUR else [one for one in (node.returns, node.args) if one]
+            roots += [node] if node.name in _NOT_BEHAVIOUR else _annotations(node)
         elif isinstance(node, ast.AnnAssign):
             roots.append(node.annotation)
         elif isinstance(node, ast.ClassDef):
@@ -118,6 +128,11 @@ def skipped(tree: ast.Module) -> set[ast.AST]:
         elif isinstance(node, ast.keyword) and node.arg in {"repr", "eq", "kw_only", "slots", "gc", "strict"}:
             roots.append(node)
     return {inner for root in roots for inner in ast.walk(root)}
+
+
+def _annotations(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.AST]:
+    arguments = [argument for argument in ast.walk(function.args) if isinstance(argument, ast.arg)]
+    return [one for one in (function.returns, *(argument.annotation for argument in arguments)) if one]
 
 
 def places(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -168,21 +183,22 @@ def _other(value: object) -> object:
     return value + 1 if value < 100 else 0
 
 
-def killed(copy: Path, tests: list[str]) -> bool:
-    """Whether the tests fail in the copy."""
+def outcome(copy: Path, tests: list[str], seconds: float) -> str:
+    """How the tests end in the copy: "passed", "failed", "hung" after *seconds*, or "broken" when pytest did not test."""
     child = os.fork()
     if child == 0:
         _test(copy, tests)
-    until = time.monotonic() + SECONDS
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
-            return os.waitstatus_to_exitcode(status) != 0
+            code = os.waitstatus_to_exitcode(status)
+            return "passed" if code == 0 else "failed" if code in _FAILED else "broken"
         time.sleep(_SLEEP)
     with suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return True
+    return "hung"
 
 
 def _test(copy: Path, tests: list[str]) -> None:
@@ -204,12 +220,21 @@ def _test(copy: Path, tests: list[str]) -> None:
         os._exit(99)
 
 
-def sample(count: int, seed: int, only: str) -> list[tuple[str, int, str]]:
+def tests_of(name: str) -> list[str]:
+    """The tests of a file: those of its area, or the folder of its subpackage."""
+    if name in AREAS:
+        return AREAS[name]
+    folder = "tests/" + Path(name).parts[1]
+    return [folder] if (ROOT / folder).is_dir() else ["tests/llm", "tests/resilience", "tests/agent"]
+
+
+def sample(count: int, seed: int, only: str, *, everything: bool) -> list[tuple[str, int, str]]:
     """Mutants of the files with *only* in their names, the same for the same seed."""
+    files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "clawft_trio").rglob("*.py"))
     all_of_them = [
         (name, number, how)
-        for name in AREAS
-        if (ROOT / name).exists() and only in name
+        for name in files
+        if (everything or name in AREAS) and only in name
         for number, how in places(ast.parse((ROOT / name).read_text()))
     ]
     return random.Random(seed).sample(all_of_them, min(count, len(all_of_them)))
@@ -217,33 +242,38 @@ def sample(count: int, seed: int, only: str) -> list[tuple[str, int, str]]:
 
 def main() -> int:
     """Run the sample; the exit code."""
-    options = argparse.ArgumentParser(description=__doc__)
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--count", type=int, default=200)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--only", default="", help="files with this in their names")
+    options.add_argument("--all", action="store_true", help="the whole package, not only the files in AREAS")
     chosen = options.parse_args()
-    mutants = sample(chosen.count, chosen.seed, chosen.only)
+    mutants = sample(chosen.count, chosen.seed, chosen.only, everything=chosen.all)
     for library in _LIBRARIES.split():
         importlib.import_module(library)
-    survivors = []
+    survivors = 0
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "tree")
         kept_out = shutil.ignore_patterns(".git", ".venv", ".ci-envs", ".mypy_cache", ".hypothesis", "__pycache__")
         shutil.copytree(ROOT, copy, ignore=kept_out)
-        areas = {tuple(AREAS[name]) for name, _, _ in mutants}
-        if broken := [area for area in areas if killed(copy, list(area))]:
-            print(f"The tests fail without a mutant: {broken}")
-            return 1
+        limits: dict[tuple[str, ...], float] = {}
+        for tests in sorted({tuple(tests_of(name)) for name, _, _ in mutants}):
+            began = time.monotonic()
+            if (ended := outcome(copy, list(tests), BASE_SECONDS)) != "passed":
+                print(f"Without a mutant, these tests {ended}: {tests}")
+                return 1
+            limits[tests] = max(_LEAST_SECONDS, TIMES_BASE * (time.monotonic() - began))
         for name, number, how in mutants:
-            source = (ROOT / name).read_text()
+            source, tests = (ROOT / name).read_text(), tests_of(name)
             changed, line = mutate(source, number)
             (copy / name).write_text(changed)
-            if not killed(copy, AREAS[name]):
-                survivors.append(f"{name}:{line}: {how}")
-                print(f"survived: {survivors[-1]}", flush=True)
+            ended = outcome(copy, tests, limits[tuple(tests)])
+            if ended != "failed":
+                survivors += ended != "hung"
+                print(f"{ended}: {name}:{line}: {how}", flush=True)
             (copy / name).write_text(source)
-    rate = 1 - len(survivors) / len(mutants)
-    print(f"{len(mutants)} mutants with seed {chosen.seed}, {len(survivors)} survived: {rate:.1%} killed")
+    rate = 1 - survivors / len(mutants)
+    print(f"{len(mutants)} mutants with seed {chosen.seed}, {survivors} survived: {rate:.1%} killed")
     return 0 if rate >= RATE else 1
 
 
