@@ -220,6 +220,8 @@ async def test_a_compressed_body_comes_in_small_pieces_however_it_grows(encoding
     ("encoding", "body"),
     [("utf-8", b"hello"), ("none", b"hello"), ("aws-chunked", b"hello"), ("", b"hello"), ("Identity", b"hello"),
      ("aws-chunked, gzip", gzip.compress(b"hello")), ("X-GZIP, utf-8", gzip.compress(b"hello"))],
+    # The bytes of gzip hold the time: as ids they would differ between the processes that run the tests.
+    ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 async def test_a_content_encoding_that_names_no_compression_costs_no_answer(encoding, body):
     raw = response(body, headers=f"content-encoding: {encoding}\r\n")
