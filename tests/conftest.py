@@ -20,7 +20,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         if "\\x1f\\x8b" in item.nodeid:
-            raise pytest.UsageError(f"{item.location[0]}:{item.location[1]}: compressed bytes in a parameter need an id")
+            raise pytest.UsageError(
+                f"{item.location[0]}:{item.location[1]}: compressed bytes in a parameter need an id"
+            )
         if item.get_closest_marker("trio") is not None:
             item.add_marker(pytest.mark.trio(run=steady_clock.run), append=False)
 

@@ -51,6 +51,7 @@ class Backend:
         self.tracers = TracerProvider()
         self.tracers.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.reader = InMemoryMetricReader()
+        self.metrics: dict[str, dict[tuple[object, ...], object]] = {}
         meters = MeterProvider([self.reader])
         self.observer = OtelObserver(
             tracer_provider=self.tracers, meter_provider=meters, now=lambda: BEGAN, **(options or {})
@@ -61,14 +62,14 @@ class Backend:
         return self.exporter.get_finished_spans()
 
     def points(self, name: str) -> dict[tuple[object, ...], object]:
-        """By its attributes' values, what a metric comes to."""
+        """Return the values of a metric by the values of its attributes."""
+        # Older SDKs report a gauge only once, so what another metric's reading has reported is kept.
         data = self.reader.get_metrics_data()
-        found = {}
         for metric in data.resource_metrics[0].scope_metrics[0].metrics if data else ():
-            if metric.name == name:
-                for point in metric.data.data_points:
-                    found[tuple(point.attributes.values())] = getattr(point, "sum", getattr(point, "value", None))
-        return found
+            found = self.metrics.setdefault(metric.name, {})
+            for point in metric.data.data_points:
+                found[tuple(point.attributes.values())] = getattr(point, "sum", getattr(point, "value", None))
+        return self.metrics.get(name, {})
 
     def outline(self) -> list[tuple[object, ...]]:
         """Each root with what is below it: name, seconds from the first start to its start and end, status."""
