@@ -134,7 +134,7 @@ async def test_the_commands_of_a_chat(tmp_path: Path) -> None:
             await message(line)
             await terminal.see(words)
 
-        await after("/help", "Who is asked from now on.")
+        await after("/help", "Choose the model for the next messages.")
         await after("/tools", "read_file")
         await after("/model other", "The next messages go to server/other.")
         await after("hi", "Hello.")

@@ -77,7 +77,7 @@ def test_every_example_is_one_that_the_command_takes(path: tuple[str, ...]) -> N
 async def test_the_programs_help_says_what_exit_codes_mean() -> None:
     done = await run("--help", env={"COLUMNS": "30"})
     said = " ".join(done.stdout.decode().split())
-    for code in ("0 done", "1 there is no answer", "2 something is wrong", "130 interrupted", "143 terminated"):
+    for code in ("0 success", "1 no answer", "2 the command line", "130 interrupted", "143 terminated"):
         assert code in said
     assert (await run()).returncode == 2
     assert (await run("mcp")).returncode == 2
