@@ -89,6 +89,20 @@ async def http_script(answer):
         nursery.cancel_scope.cancel(reason="the test is over")
 
 
+async def texts_of_concurrent_calls(client, times):
+    """Call the tool `x` so many times at once and return the texts of the results."""
+    texts = []
+
+    async def call():
+        texts.append((await client.call_tool("x")).text)
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            for _ in range(times):
+                nursery.start_soon(call)
+    return texts
+
+
 async def initialize(request, session=""):
     """Answer the handshake; whether it was one."""
     message = request.message

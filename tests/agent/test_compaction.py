@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import attrs
@@ -359,6 +359,12 @@ async def read_log(lines: int) -> str:
     return "\n".join(f"line {number}: nothing happened" for number in range(lines))
 
 
+def agent_with_log(choose: Callable[[ChatRequest], object]) -> AbstractAsyncContextManager[Agent]:
+    """Open an agent with the tool `read_log` and a model with a window of 8 000 tokens."""
+    model, config = ScriptedProvider(choose=choose, name="p"), Config(context_windows={"p/*": 8000})
+    return open_agent(["p/m"], providers={"p": model}, tools=[read_log], config=config)
+
+
 async def test_a_result_larger_than_its_share_is_cut_and_can_be_read(tmp_path: Path) -> None:
     asked: list[ChatRequest] = []
 
@@ -372,10 +378,7 @@ async def test_a_result_larger_than_its_share_is_cut_and_can_be_read(tmp_path: P
             return [CallTool("read_result", {"id": reference, "start": 40_000, "length": 200}, id="c2"), Finish()]
         return [Say("done"), Finish()]
 
-    config = Config(context_windows={"p/*": 8000})
-    async with open_agent(
-        ["p/m"], providers={"p": ScriptedProvider(choose=choose, name="p")}, tools=[read_log], config=config
-    ) as agent:
+    async with agent_with_log(choose) as agent:
         reply = await agent.ask("look", session="s")
         assert [one.name for one in agent.tools] == ["read_log"]
     whole = "\n".join(f"line {number}: nothing happened" for number in range(2000))
@@ -402,10 +405,7 @@ async def test_the_results_of_one_round_fit_into_the_window_together(lines: list
             return [*(CallTool("read_log", {"lines": many}, id=f"c{n}") for n, many in enumerate(lines)), Finish()]
         return [Say("done"), Finish()]
 
-    config = Config(context_windows={"p/*": 8000})
-    async with open_agent(
-        ["p/m"], providers={"p": ScriptedProvider(choose=choose, name="p")}, tools=[read_log], config=config
-    ) as agent:
+    async with agent_with_log(choose) as agent:
         reply = await agent.ask("look", session="s")
     assert reply.text == "done"
     sizes = [count_tokens(result.text) for result in reply.tools]

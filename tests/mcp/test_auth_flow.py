@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
@@ -135,12 +136,18 @@ async def test_a_refresh_token_that_is_refused_leads_to_a_new_login():
         assert len(made.visits) == 2
 
 
-async def test_a_token_that_another_client_has_refreshed_is_taken_from_the_store():
-    store = MemoryTokenStore()
-    async with world() as made, client_of(made, store=store) as one, client_of(made, store=store) as other:
-        # Behind the posts of the handshake.
+@asynccontextmanager
+async def two_clients_of(made, store):
+    """Two clients that share a store of tokens; both have logged in, and their handshakes are over."""
+    async with client_of(made, store=store) as one, client_of(made, store=store) as other:
         await one.call_tool("t")
         await other.call_tool("t")
+        yield one, other
+
+
+async def test_a_token_that_another_client_has_refreshed_is_taken_from_the_store():
+    store = MemoryTokenStore()
+    async with world() as made, two_clients_of(made, store) as (one, other):
         made.valid = {}
         await one.call_tool("t")
         assert (await other.call_tool("t")).text == "fine"
@@ -150,10 +157,7 @@ async def test_a_token_that_another_client_has_refreshed_is_taken_from_the_store
 
 async def test_a_refresh_token_that_another_client_has_used_up_leads_to_the_stored_token():
     store = MemoryTokenStore()
-    async with world() as made, client_of(made, store=store) as one, client_of(made, store=store) as other:
-        # Behind the posts of the handshake.
-        await one.call_tool("t")
-        await other.call_tool("t")
+    async with world() as made, two_clients_of(made, store) as (one, other):
         made.valid = {}
         first, second = trio.Event(), trio.Event()
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import trio
-from mcp_http import http_script, initialize
+from mcp_http import http_script, initialize, texts_of_concurrent_calls
 
 from clawft_trio.errors import PeerError, SessionLost
 from clawft_trio.mcp import HttpServer, McpOptions, Supervision, open_mcp
@@ -86,17 +86,9 @@ async def test_a_call_that_a_forgotten_session_refused_is_sent_again_in_a_new_on
 
 
 async def test_all_calls_of_a_forgotten_session_share_a_ping_and_are_sent_again():
-    server, texts = Sessions(), []
+    server = Sessions()
     async with http_script(server.answer) as script, open_mcp(HttpServer(script.url), options=SUPERVISED) as client:
-
-        async def call():
-            texts.append((await client.call_tool("x")).text)
-
-        with trio.fail_after(10):
-            async with trio.open_nursery() as nursery:
-                for _ in range(20):
-                    nursery.start_soon(call)
-        assert texts == ["hi"] * 20
+        assert await texts_of_concurrent_calls(client, 20) == ["hi"] * 20
         assert server.opened == ["s0", "s1"]
         # One for the lost session, and one that shows that a new session accepts pings.
         assert script.methods().count("ping") == 2
@@ -171,23 +163,30 @@ async def test_a_401_with_a_challenge_requires_a_login_and_is_no_reason_for_a_pi
         assert "ping" not in script.methods()
 
 
+class NoPing(Sessions):
+    """A server that keeps its sessions, refuses every ping with *status* and *body*, and calls of the tool `bad`."""
+
+    def __init__(self, status, body):
+        super().__init__(lost=())
+        self.refusal = status, body
+
+    async def ping(self, request):
+        await self.refuse(request, *self.refusal)
+
+    async def call(self, request):
+        if request.message["params"]["name"] == "bad":
+            await self.refuse(request)
+        else:
+            await super().call(request)
+
+
 @pytest.mark.parametrize(
     ("status", "body"),
     [(400, lambda _: error(-32000)), (404, lambda _: b""), (400, own(-32000))],
     ids=["null id", "404", "own id"],
 )
 async def test_a_server_that_refuses_every_ping_is_restarted_once_and_not_asked_again(status, body):
-    class NoPing(Sessions):
-        async def ping(self, request):
-            await self.refuse(request, status, body)
-
-        async def call(self, request):
-            if request.message["params"]["name"] == "bad":
-                await self.refuse(request)
-            else:
-                await super().call(request)
-
-    server = NoPing(lost=())
+    server = NoPing(status, body)
     async with http_script(server.answer) as script, open_mcp(HttpServer(script.url), options=SUPERVISED) as client:
         with trio.fail_after(10):
             for _ in range(5):
@@ -205,17 +204,10 @@ async def test_a_server_that_refuses_every_ping_is_restarted_once_and_not_asked_
     ids=["own id", "null id", "503"],
 )
 async def test_a_server_without_pings_keeps_its_session(status, body):
-    class NoPing(Sessions):
-        async def ping(self, request):
-            await self.refuse(request, status, body)
-
-        async def call(self, request):
-            await self.refuse(request)
-
-    server = NoPing(lost=())
+    server = NoPing(status, body)
     async with http_script(server.answer) as script, open_mcp(HttpServer(script.url), options=SUPERVISED) as client:
         with trio.fail_after(10), pytest.raises(PeerError, match="Bad Request"):
-            await client.call_tool("x")
+            await client.call_tool("bad")
         assert client.restarts == 0
 
 

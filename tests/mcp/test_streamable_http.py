@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from mcp_http import http_script, initialize
+from mcp_http import http_script, initialize, texts_of_concurrent_calls
 from trio.testing import wait_all_tasks_blocked
 
 from clawft_trio.errors import PeerError, PeerGone, ProtocolViolation, RequestTimeout, SessionLost
@@ -220,20 +220,12 @@ async def test_a_call_that_a_forgotten_session_refused_is_sent_again_in_a_new_on
 
 
 async def test_all_calls_of_a_forgotten_session_are_sent_again():
-    sessions, texts = [], []
+    sessions = []
     async with (
         http_script(forgetful(sessions)) as script,
         open_mcp(HttpServer(script.url), options=SUPERVISED) as client,
     ):
-
-        async def call():
-            texts.append((await client.call_tool("x")).text)
-
-        with trio.fail_after(10):
-            async with trio.open_nursery() as nursery:
-                for _ in range(20):
-                    nursery.start_soon(call)
-        assert texts == ["hi"] * 20
+        assert await texts_of_concurrent_calls(client, 20) == ["hi"] * 20
         assert sessions == ["s0", "s1"]
 
 
