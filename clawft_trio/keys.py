@@ -19,7 +19,7 @@ def joined_key(*parts: str) -> str:
 
 
 def _is_plain(part: str) -> bool:
-    return len(part) <= _LONGEST_PART and _NEEDS_ESCAPE.search(part) is None and _fits(part, _LONGEST_PART)
+    return len(part) <= _LONGEST and _NEEDS_ESCAPE.search(part) is None and _fits(part, _LONGEST)
 
 
 _NEEDS_ESCAPE = re.compile("[\0\ud800-\udfff]|%[0-9A-F]{2}")
@@ -32,7 +32,7 @@ def storable_key(text: str) -> str:
     Of a text longer than 1100 bytes the key has the beginning and a hash. A key is its own key.
     """
     key = _NOT_STORABLE.sub(_code, text)
-    return key if _fits(key, _LONGEST) else _NOT_STORABLE.sub(_code, text[:_HEAD]) + _hash_of(text)
+    return key if _fits(key, _LONGEST_WHOLE) else _NOT_STORABLE.sub(_code, text[:_HEAD]) + _hash_of(text)
 
 
 def storable_text(text: str) -> str:
@@ -44,8 +44,8 @@ _NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 # PostgreSQL indexes at most 2704 bytes: a turn of three parts and a tool call, or a session and a tool call.
-_LONGEST_PART = 500
-_LONGEST = 1100
+_LONGEST = 500
+_LONGEST_WHOLE = 1100
 
 _HEAD = 100
 """Number of characters of a long text that are in its key."""
@@ -60,7 +60,7 @@ def _fits(text: str, limit: int) -> bool:
 
 def _escaped(part: str) -> str:
     key = _ESCAPED.sub(_code, part)
-    return key if _fits(key, _LONGEST_PART) else _ESCAPED.sub(_code, part[:_HEAD]) + _hash_of(part)
+    return key if _fits(key, _LONGEST) else _ESCAPED.sub(_code, part[:_HEAD]) + _hash_of(part)
 
 
 def _hash_of(text: str) -> str:
