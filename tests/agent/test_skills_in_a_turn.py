@@ -103,7 +103,10 @@ LOAD = CallTool("load_skill", {"name": "git-helper"})
 LOG = CallTool("run_command", {"argv": ["git", "log"]})
 UNREAD = {
     "loaded beside the call": [[LOAD, LOG, Finish()]],
-    "loaded with wrong arguments": [[CallTool("load_skill", {"name": "git-helper", "x": 1}), Finish()], [LOG, Finish()]],
+    "loaded with wrong arguments": [
+        [CallTool("load_skill", {"name": "git-helper", "x": 1}), Finish()],
+        [LOG, Finish()],
+    ],
     "loaded by an answer that was cut off": [[LOAD, Finish("length")], [LOG, Finish()]],
     "not there": [[CallTool("load_skill", {"name": "git_helper"}), Finish()], [LOG, Finish()]],
     "loaded under the id of a call that succeeded": [
