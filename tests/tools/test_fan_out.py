@@ -412,6 +412,17 @@ async def test_silence_is_refusal(autojump_clock):
     assert (answer.outcome, trio.current_time()) == ("refused", 30.0)
 
 
+async def test_a_decision_after_its_time_is_refusal(autojump_clock):
+    async def approve(request):
+        with trio.CancelScope(shield=True):
+            await trio.sleep(31)
+        return True
+
+    registry = ToolRegistry([change], approve=approve, policy=FanOutPolicy(approval=30))
+    (answer,) = await registry.execute_all([call("change")], ADMIN_CONTEXT)
+    assert answer.outcome == "refused"
+
+
 async def test_asking_that_fails_is_refusal():
     async def approve(request):
         raise OSError("no terminal")
