@@ -134,7 +134,7 @@ def _fit(value: object, room: int, depth: int = 0) -> bytes:
     if depth < _DEEPEST and isinstance(value, list | tuple):
         return _fit_array(value, room, depth)
     # Integers that JSON libraries cannot write become text; other values here are nested too deeply.
-    text = _text_of(value)[: room // 2] if isinstance(value, int) else f"[truncated: a {type(value).__name__} left out]"
+    text = _text_of(value)[: room - 2] if isinstance(value, int) else f"[truncated: a {type(value).__name__} left out]"
     return encode_json(text)
 
 
@@ -251,8 +251,10 @@ def _own_bytes(value: object, below: list[object], enough: int) -> int:
 
 def _fit_string(text: str, room: int) -> bytes:
     encoded = encode_json(_utf8(text[:room]).decode())
+    if len(text) <= room and len(encoded) <= room:
+        return encoded  # lone surrogates were replaced, and nothing is left out
     note = _left_out(len(text), len(text), "characters")
-    found = _CHARACTERS.match(encoded, 1, min(len(encoded) - 1, room - len(note) - 3))
+    found = _CHARACTERS.match(encoded, 1, room - len(note) - 2)
     assert found is not None  # it matches nothing, if need be
     kept: str = decode_json(b'"' + found[0].decode(errors="ignore").encode() + b'"')
     return encode_json(f"{kept} {_left_out(len(text) - len(kept), len(text), 'characters')}")
@@ -279,14 +281,14 @@ def _mark(missing: int, total: int, what: str) -> bytes:
 
 def _fit_object(fields: dict[Any, Any], room: int, depth: int) -> bytes:
     mark = _mark(len(fields), len(fields), "fields")[1:-1]
-    left = room - 2 - len(mark) - 1
+    left = room - 2 - len(mark)
     # A field takes at least four bytes, so that more fields cannot fit.
     names = [_name(key) for key, _ in zip(fields, range(left // 4), strict=False)]
     sizes = [len(name) + 2 + _at_least(value, left) for name, value in zip(names, fields.values(), strict=False)]
     level = _fair_share(sizes, left)
     kept: list[bytes] = []
     for name, value in zip(names, fields.values(), strict=False):
-        share = min(left, max(level, 0)) - len(name) - 2
+        share = min(left, level) - len(name) - 2
         whole = _whole(value, share)
         if whole is None and share < _WORTH_CUTTING:
             break
