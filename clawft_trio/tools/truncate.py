@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import re
 from collections import deque
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence, Set as AbstractSet, ValuesView
-from itertools import islice
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, Set as AbstractSet, ValuesView
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
@@ -53,7 +53,7 @@ _UNENCODABLE = (TypeError, ValueError, RecursionError, OverflowError)
 def answer_text(value: object, *, limit: int = RESULT_LIMIT) -> str:
     """Convert *value* to text for a model: text stays text, everything else becomes JSON, in at most *limit* bytes.
 
-    Text that is a JSON object or array is still one after a cut.
+    *limit* is at least 256. Text that is a JSON object or array is still one after a cut.
     """
     if isinstance(value, bytes | bytearray | memoryview):
         value = bytes(value).decode(errors="replace")
@@ -99,7 +99,7 @@ def _cut_text(text: str, limit: int) -> str:
             return _fit(_parsed(text), limit).decode()
         except (InvalidData, ValueError, RecursionError):
             pass
-    room = max(0, limit - len(_left_out(len(text), len(text), "characters")) - 1)
+    room = limit - len(_left_out(len(text), len(text), "characters")) - 1
     kept = _utf8(text[:room])[:room].decode(errors="ignore")
     return f"{kept}\n{_left_out(len(text) - len(kept), len(text), 'characters')}"
 
@@ -237,21 +237,21 @@ def _own_bytes(value: object, below: list[object], enough: int) -> int:
     """Return the bytes of *value* without its members, which are added to *below*."""
     if isinstance(value, str | bytes):
         return len(value) + 2
+    members: Iterable[object]
     if isinstance(value, dict):
-        if 4 * len(value) <= enough:
-            below.extend(value)
-            below.extend(value.values())
-        return 2 + 2 * len(value)
-    if isinstance(value, list | tuple | set | frozenset):
-        if len(value) <= enough:
-            below.extend(value)
-        return 1 + len(value)
-    return 1
+        size, members = 1 + 2 * len(value), chain(value, value.values())
+    elif isinstance(value, list | tuple | set | frozenset):
+        size, members = 1 + len(value), value
+    else:
+        return 1
+    if size <= enough:
+        below.extend(members)
+    return size
 
 
 def _fit_string(text: str, room: int) -> bytes:
     encoded = encode_json(_utf8(text[:room]).decode())
-    if len(text) <= room and len(encoded) <= room:
+    if len(encoded) <= room:
         return encoded  # lone surrogates were replaced, and nothing is left out
     note = _left_out(len(text), len(text), "characters")
     found = _CHARACTERS.match(encoded, 1, room - len(note) - 2)
