@@ -133,6 +133,33 @@ def test_a_retry_is_distinguished_from_a_concurrent_hedge() -> None:
     assert [c.role for c in tree.roots[0].children[0].children if c.kind == "attempt"] == ["first", "hedge", "retry"]
 
 
+def test_an_attempt_during_the_wait_of_a_retry_is_the_hedge() -> None:
+    tree = spans_of(
+        [
+            AttemptStarted(at=0.0, target="a/one", **IDS),
+            ended("a/one", 0.0, 1.0, "failed"),
+            RetryScheduled(at=1.0, retry=1, wait=9.0, error=ServerError("down"), **IDS),
+            HedgeStarted(at=5.0, slow="a/one", target="", **IDS),
+            AttemptStarted(at=5.0, target="a/one", **IDS),
+            AttemptStarted(at=10.0, target="a/one", **IDS),
+        ]
+    )
+    assert [c.role for c in tree.roots[0].children[0].children if c.kind == "attempt"] == ["first", "hedge", "retry"]
+
+
+def test_of_two_attempts_that_are_due_each_has_the_role_of_its_target() -> None:
+    tree = spans_of(
+        [
+            AttemptStarted(at=0.0, target="a/one", **IDS),
+            FailedOver(at=5.0, failed="a/one", target="b/two", **IDS),
+            HedgeStarted(at=5.0, slow="a/one", target="c/three", **IDS),
+            AttemptStarted(at=5.0, target="c/three", **IDS),
+            AttemptStarted(at=5.0, target="b/two", **IDS),
+        ]
+    )
+    assert [c.role for c in tree.roots[0].children[0].children] == ["first", "hedge", "failover"]
+
+
 def test_a_wait_that_was_cancelled_ends_with_its_call() -> None:
     tree = spans_of(
         [
