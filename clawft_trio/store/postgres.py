@@ -150,8 +150,12 @@ class PostgresStore:
             if self._away is not None and trio.current_time() >= deadline:
                 # Another task has just found that out.
                 raise TryAgain(self._away)
-            with trio.move_on_after(_ANSWER):
-                value = await lane.run(Job(function, durable=True), lambda job: use(lane, job))
+            with trio.move_on_after(_ANSWER) as waited:
+
+                def progress() -> None:
+                    waited.deadline = trio.current_time() + _ANSWER
+
+                value = await lane.run(Job(function, durable=True), lambda job: use(lane, job), progress)
                 self._away = None
                 return value
             raise StoreBusy(f"{self._source}: has not answered for {_ANSWER:g} s", path=self._source)
