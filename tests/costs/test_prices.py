@@ -60,6 +60,7 @@ def test_reasoning_without_a_price_of_its_own_is_output() -> None:
 def test_a_tier_price_is_the_same_for_every_kind() -> None:
     usage = Usage(input_tokens=700, cached_tokens=200, cache_write_tokens=100, output_tokens=300, reasoning_tokens=30)
     assert ModelPrice.flat(0.1).cost(usage) == Decimal("0.1")
+    assert ModelPrice.flat(0.1).cost(attrs.evolve(usage, web_searches=5)) == Decimal("0.1")
 
 
 @settings(deadline=None, max_examples=50)
@@ -279,6 +280,12 @@ def test_an_alias_has_the_price_of_what_it_names(name: str, same: str) -> None:
     explicit = {"openai/gpt-4o": ModelPrice(input=2, output=3), "p/m": ModelPrice(input=5, output=6)}
     prices = Prices(explicit=explicit, aliases=ALIASES, unlisted={"azure", "gateway"})
     assert prices.of(At(name), 1, WHEN) == explicit[same]
+
+
+def test_an_alias_that_ends_in_an_asterisk_holds_for_what_begins_with_the_whole_rest_of_it() -> None:
+    prices = Prices(listed=listed, aliases={"mine/eu.*": "openai/*"})
+    assert prices.of(At("mine/eu.gpt-5"), 1, WHEN) == FULL
+    assert prices.of(At("mine/eu-gpt-5"), 1, WHEN) is None
 
 
 def test_an_alias_is_looked_up_in_the_list_also_where_the_provider_is_not_listed() -> None:
