@@ -122,6 +122,7 @@ class Sessions:
 
         Cancellation: safe.
         """
+        session = storable_key(session)
 
         def look(connection: Connection) -> list[Message]:
             query = "SELECT message FROM messages WHERE session = ? ORDER BY place DESC LIMIT ?"
@@ -142,6 +143,7 @@ class Sessions:
 
         Cancellation: `Cancelled` means that none was added.
         """
+        session = storable_key(session)
         said_at = self._now().isoformat()
         large = any(map(_is_large, messages))
 
@@ -177,6 +179,7 @@ class Sessions:
 
         Cancellation: safe.
         """
+        session = storable_key(session)
 
         def look(connection: Connection) -> SessionTail:
             rows = connection.execute(_TAIL, (session, session, limit)).fetchall()
@@ -210,6 +213,7 @@ class Sessions:
 
         Cancellation: `Cancelled` means that nothing was stored.
         """
+        session = storable_key(session)
         row = (session, self._now().isoformat(), compaction.cut, compaction.cleared, storable_text(compaction.summary))
 
         def add(connection: Connection) -> bool:
@@ -236,6 +240,7 @@ class Sessions:
 
         Cancellation: `Cancelled` means that it was not stored.
         """
+        session = storable_key(session)
         row = (session, storable_key(reference), storable_text(text))
         query = """
             INSERT INTO results (session, call, text) VALUES (?, ?, ?)
@@ -258,6 +263,7 @@ class Sessions:
 
         Cancellation: safe.
         """
+        session = storable_key(session)
         place = place_of(reference)
 
         def look(connection: Connection) -> str | None:
@@ -280,6 +286,7 @@ class Sessions:
 
         Cancellation: `Cancelled` means that nothing was deleted.
         """
+        session = storable_key(session)
 
         def delete(connection: Connection) -> int:
             connection.execute("DELETE FROM compactions WHERE session = ?", (session,))
