@@ -2,7 +2,7 @@
 
     python tests/mutants.py --count 200 --seed 1
     python tests/mutants.py --count 1000 --only truncate
-    python tests/mutants.py --count 50 --all --only costs/
+    python tests/mutants.py --count 50 --all --only costs/ store/
     python tests/mutants.py --count 200 --all --map .coverage
 
 The sample is of the files in `AREAS`, which decide about limits and access; with `--all` it is of the whole package, and
@@ -310,13 +310,13 @@ def tests_of(name: str) -> list[str]:
     return [folder] if (ROOT / folder).is_dir() else ["tests/llm", "tests/resilience", "tests/agent"]
 
 
-def sample(count: int, seed: int, only: str, *, everything: bool) -> list[tuple[str, int, str]]:
-    """Mutants of the files with *only* in their names, the same for the same seed."""
+def sample(count: int, seed: int, only: list[str], *, everything: bool) -> list[tuple[str, int, str]]:
+    """Mutants of the files with a part of *only* in their names, the same for the same seed."""
     files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "clawft_trio").rglob("*.py"))
     all_of_them = [
         (name, number, how)
         for name in files
-        if (everything or name in AREAS) and only in name
+        if (everything or name in AREAS) and any(part in name for part in only)
         for number, how in places(ast.parse((ROOT / name).read_text()))
     ]
     return random.Random(seed).sample(all_of_them, min(count, len(all_of_them)))
@@ -327,7 +327,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--count", type=int, default=200)
     options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--only", default="", help="files with this in their names")
+    options.add_argument("--only", nargs="+", default=[""], help="files with one of these in their names")
     options.add_argument("--map", help="a data file of coverage with contexts")
     options.add_argument("--tests", type=int, default=40, help="the most tests for a mutant, with --map")
     options.add_argument("--all", action="store_true", help="the whole package, not only the files in AREAS")

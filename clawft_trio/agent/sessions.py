@@ -120,6 +120,7 @@ class Sessions:
 
         Cancellation: safe.
         """
+        session = storable_key(session)
 
         def look(connection: Connection) -> list[bytes]:
             query = "SELECT message FROM messages WHERE session = ? ORDER BY place DESC LIMIT ?"
@@ -139,6 +140,7 @@ class Sessions:
 
         Cancellation: `Cancelled` means that none was added.
         """
+        session = storable_key(session)
         said_at = self._now().isoformat()
         rows = [(session, turn_id, said_at, message_to_json(message)) for message in messages]
 
@@ -169,6 +171,7 @@ class Sessions:
 
         Cancellation: safe.
         """
+        session = storable_key(session)
 
         def look(connection: Connection) -> SessionTail:
             rows = connection.execute(_TAIL, (session, session, limit)).fetchall()
@@ -202,6 +205,7 @@ class Sessions:
 
         Cancellation: `Cancelled` means that nothing was stored.
         """
+        session = storable_key(session)
         row = (session, self._now().isoformat(), compaction.cut, compaction.cleared, storable_text(compaction.summary))
 
         def add(connection: Connection) -> bool:
@@ -228,6 +232,7 @@ class Sessions:
 
         Cancellation: `Cancelled` means that it was not stored.
         """
+        session = storable_key(session)
         row = (session, storable_key(reference), storable_text(text))
         query = """
             INSERT INTO results (session, call, text) VALUES (?, ?, ?)
@@ -248,6 +253,7 @@ class Sessions:
 
         Cancellation: safe.
         """
+        session = storable_key(session)
         place = place_of(reference)
 
         def look(connection: Connection) -> str | None:
@@ -270,6 +276,7 @@ class Sessions:
 
         Cancellation: `Cancelled` means that nothing was deleted.
         """
+        session = storable_key(session)
 
         def delete(connection: Connection) -> int:
             connection.execute("DELETE FROM compactions WHERE session = ?", (session,))
