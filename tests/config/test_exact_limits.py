@@ -65,7 +65,7 @@ def test_the_least_number_is_accepted_and_a_smaller_one_is_refused_at_its_place(
     read(path, least)
     with pytest.raises(ConfigError) as caught:
         read(path, least - 1)
-    assert path.split()[-1] in str(caught.value)
+    assert path.rsplit(maxsplit=1)[-1] in str(caught.value)
 
 
 @pytest.mark.parametrize(
