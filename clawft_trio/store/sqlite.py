@@ -186,6 +186,7 @@ def _prepare(writer: Writer, path: Path, steps: tuple[Migration, ...], durabilit
         # Several processes may open a new file at once; only one of them can switch it to WAL.
         _retry_while_locked(lambda: connection.execute("PRAGMA journal_mode = WAL"), writer._busy)
         writer.set_durability(durability)
+        writer.watch(path)
         connection.execute("PRAGMA foreign_keys = ON")
     _migrate(writer, steps, source)
 

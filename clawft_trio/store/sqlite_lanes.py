@@ -10,13 +10,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
 import outcome
 import trio
 
-from clawft_trio.errors import StoreClosed
+from clawft_trio.errors import StoreClosed, StoreError
 from clawft_trio.store.interface import Durability, Work
 from clawft_trio.store.jobs import Job
 from clawft_trio.store.listeners import Listeners
@@ -176,6 +177,15 @@ class _RolledBack(Exception):
     """The failure of one job has rolled back the transaction of its group."""
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return the identity of the file at *path*; None when there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class Writer(Lane):
     """The connection that writes."""
 
@@ -195,11 +205,16 @@ class Writer(Lane):
         self.synced: int = 0
         self._busy = busy
         self._listeners = listeners
+        self._file: tuple[Path, tuple[int, int] | None] | None = None
         #: whether a commit ever waits for the disk, and whether the next one does
         self._may_sync: bool = False
         self._syncs: bool = False
         connection.create_function("now_seconds", 0, time.time)
         connection.create_function("notify_listeners", 1, self._texts.append)
+
+    def watch(self, path: Path) -> None:
+        """Refuse to write from now on while the file at *path* is not the one that it is now."""
+        self._file = path, _identity(path)
 
     async def run(self, function: Work[T], *, durable: bool, large: bool = False) -> T:
         """Run *function* in a transaction.
@@ -259,6 +274,9 @@ class Writer(Lane):
 
     def begin(self, wanted: Callable[[], object]) -> bool:
         """Lock the database for writing; return False when none of its jobs is wanted any more."""
+        if self._file is not None and _identity(self._file[0]) != self._file[1]:
+            # What is written to a file without a name is lost, and other processes use another file.
+            raise StoreError(f"{self._source}: the file was removed or replaced while it was open", path=self._source)
         deadline = time.monotonic() + self._busy
         while True:
             try:
