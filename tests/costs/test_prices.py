@@ -304,6 +304,25 @@ def test_an_alias_is_looked_up_in_the_list_also_where_the_provider_is_not_listed
     assert "price_aliases" in found.why
 
 
+def test_the_list_has_higher_prices_for_inputs_above_a_threshold_and_not_at_it() -> None:
+    prices = _load()
+    assert prices is not None
+    at, above = (prices("gemini", "gemini-2.5-pro", number, WHEN) for number in (200_000, 200_001))
+    assert at is not None
+    assert above is not None
+    assert above.input == 2 * at.input
+
+
+def test_the_list_has_the_windows_of_its_models() -> None:
+    prices = Prices(listed=_load(), aliases={"mine/prod": "openai/gpt-4o"}, unlisted={"mine"})
+    asked = ("openai/gpt-4o", "mine/prod", "openai/gpt-4o", "openai/no-such-model", "mine/gpt-4o", "nobody/gpt-4o")
+    window = prices.context_window(At("openai/gpt-4o"))
+    assert window is not None
+    assert window > 100_000
+    assert [prices.context_window(At(name)) for name in asked] == [window, window, window, None, None, None]
+    assert Prices().context_window(At("openai/gpt-4o")) is None
+
+
 def test_the_list_knows_tiers_and_hours_of_the_cache() -> None:
     prices = _load()
     assert prices is not None
