@@ -41,6 +41,9 @@ _LOCK = f"SELECT pg_advisory_xact_lock({_ONE_AT_A_TIME}, hashtext(current_schema
 _LIFE = "SELECT stats_reset::text FROM pg_stat_bgwriter"
 """Changes with each crash of the server, of one of its processes, and with each failover; a clean restart keeps it."""
 
+_ENCODINGS = frozenset({"UTF8", "SQL_ASCII"})
+"""Encodings of databases that store every text; `SQL_ASCII` stores the bytes unchanged."""
+
 _NOT_COMMITTED = frozenset({"40001", "40P01"})
 """Failures of a COMMIT before it: serialization failure and deadlock."""
 
@@ -233,10 +236,20 @@ class Lane:
             self.disconnect()
         if self._session is None:
             self._stale = False
-            self._session = Session(connect(self._address, lock_wait=self._lock_wait), self._progressed)
+            raw = connect(self._address, lock_wait=self._lock_wait)
+            self._refuse_encoding(raw)
+            self._session = Session(raw, self._progressed)
             row = self._session.raw.execute(_LIFE, prepare=False).fetchone()
             self._life = "" if row is None else str(row[0])
         return self._session
+
+    def _refuse_encoding(self, raw: psycopg.Connection[Any]) -> None:
+        encoding = raw.info.parameter_status("server_encoding")
+        if encoding not in _ENCODINGS:
+            raw.close()
+            raise StoreError(
+                f"{self._source}: the database's encoding is {encoding}, and texts need UTF8", path=self._source
+            )
 
     def _progressed(self) -> None:
         self._on_progress()
@@ -312,6 +325,7 @@ def connect(address: str, *, lock_wait: float) -> psycopg.Connection[Any]:
     raw: psycopg.Connection[Any] = psycopg.connect(
         address,
         autocommit=True,
+        client_encoding="UTF8",
         connect_timeout=_CONNECT,
         prepare_threshold=0,
         keepalives_idle=10,
