@@ -10,10 +10,12 @@ import trio
 
 from clawft_trio.agent.serialization import message_from_json, message_to_json
 from clawft_trio.agent.session_view import Compaction, SessionTail, StoredMessage, place_of, presentable
-from clawft_trio.chat import Message
+from clawft_trio.chat import Message, Opaque, Text
 from clawft_trio.keys import storable_key, storable_text
+from clawft_trio.large_json import LARGE
 from clawft_trio.store import Connection, Migration, Store
 from clawft_trio.store.ownership import Ownership
+from clawft_trio.tools.truncate import is_large
 
 MIGRATIONS = (
     Migration(
@@ -122,12 +124,13 @@ class Sessions:
         """
         session = storable_key(session)
 
-        def look(connection: Connection) -> list[bytes]:
+        def look(connection: Connection) -> list[Message]:
             query = "SELECT message FROM messages WHERE session = ? ORDER BY place DESC LIMIT ?"
-            return [data for (data,) in connection.execute(query, (session, _ALL if limit is None else limit))]
+            rows = connection.execute(query, (session, _ALL if limit is None else limit))
+            return [message_from_json(data) for (data,) in rows]
 
         found = await self._store.read(look)
-        return presentable(message_from_json(data) for data in reversed(found))
+        return presentable(reversed(found))
 
     async def append(self, session: str, messages: Sequence[Message], *, turn_id: str = "") -> None:
         """Add *messages* to *session*, all or none of them.
@@ -142,7 +145,12 @@ class Sessions:
         """
         session = storable_key(session)
         said_at = self._now().isoformat()
-        rows = [(session, turn_id, said_at, message_to_json(message)) for message in messages]
+        large = any(map(_is_large, messages))
+
+        def encode() -> list[tuple[str, str, str, bytes]]:
+            return [(session, turn_id, said_at, message_to_json(message)) for message in messages]
+
+        rows = await trio.to_thread.run_sync(encode) if large else encode()
 
         def add(connection: Connection) -> None:
             if turn_id:
@@ -157,10 +165,10 @@ class Sessions:
 
         if self._ownership is not None and self._ownership.guards(turn_id):
             await trio.lowlevel.checkpoint()
-            self._ownership.postpone(turn_id, add, outlives_turn=True)
+            self._ownership.postpone(turn_id, add, outlives_turn=True, large=large)
         else:
             # Without a turn id, a second run would add the messages twice.
-            await self._store.transact(add, concurrent=True, repeatable=bool(turn_id))
+            await self._store.transact(add, concurrent=True, repeatable=bool(turn_id), large=large)
 
     async def tail(self, session: str, limit: int) -> SessionTail:
         """Return the last messages of *session* since its cut, at most *limit*.
@@ -238,7 +246,9 @@ class Sessions:
             INSERT INTO results (session, call, text) VALUES (?, ?, ?)
             ON CONFLICT (session, call) DO UPDATE SET text = excluded.text
         """
-        await self._store.transact(lambda connection: connection.execute(query, row).rowcount, repeatable=True)
+        await self._store.transact(
+            lambda connection: connection.execute(query, row).rowcount, repeatable=True, large=len(text) > LARGE
+        )
 
     async def result(self, session: str, reference: str) -> str | None:
         """Return the complete text of a tool result of *session*; None when there is none.
@@ -301,6 +311,14 @@ class Sessions:
             SessionSummary(session=session, messages=count, first=first, last=last)
             for session, count, first, last in rows
         )
+
+
+def _is_large(message: Message) -> bool:
+    """Whether *message* takes so long to encode and to store that this belongs into a thread."""
+    for part in message.content:
+        if is_large(part.text if isinstance(part, Text) else part.block if isinstance(part, Opaque) else part.data):
+            return True
+    return any(len(call.arguments) > LARGE for call in message.tool_calls)
 
 
 class MemorySessions:
