@@ -57,6 +57,8 @@ RATE = 0.9
 
 _SLEEP = 0.05
 
+_PUBLIC_API = "tests/test_public_api.py::test_the_public_api_is_the_one_written_down"
+
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 # Imported once, before the forks. No plugins of pytest, whose asserts are rewritten, and nothing of this package, whose
@@ -209,7 +211,7 @@ class Map:
         """The tests that run a node of a file, nearest first; none when no test runs it.
 
         A default or a constant of a class or module is evaluated by an import, which is no test's: it is tested by
-        what runs the definition around it.
+        what runs the definition around it, and by the test of the public API.
         """
         tree = ast.parse((ROOT / name).read_text())
         node, around = _place(tree, number)
@@ -229,8 +231,8 @@ class Map:
             (1, max(contexts, default=1)),
         ]:
             if running(first, last) - {""}:
-                return nearest(name, running(first, last))
-        return tests_of(name)
+                return [_PUBLIC_API, *nearest(name, running(first, last))]
+        return [_PUBLIC_API, *tests_of(name)]
 
 
 def _place(tree: ast.Module, number: int) -> tuple[Any, list[Any]]:
