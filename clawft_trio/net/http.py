@@ -39,7 +39,7 @@ from clawft_trio.net.library_logs import protect_logs, protected_logs
 from clawft_trio.net.network import Network
 from clawft_trio.net.proxies import NamedProxy, environment_proxy, given_proxy, proxy_pool
 from clawft_trio.net.response import HttpResponse
-from clawft_trio.observe.redaction import redact_address
+from clawft_trio.observe.redaction import cut_redacted, redact_address
 
 Library: TypeAlias = Literal["httpx", "httpx2"]
 
@@ -407,7 +407,7 @@ class _Sending:
 
     def _judge(self, exc: Exception) -> Exception:
         """Return the error of this package for an exception of the library: by its class, never by its text."""
-        text = f"{self._where}: {str(exc)[:200] or type(exc).__name__}"
+        text = f"{self._where}: {cut_redacted(str(exc), 200) or type(exc).__name__}"
         for kind, clock, limit in (
             (self._library.connect_timeouts, "connect", self._clocks.connect),
             (self._library.write_timeouts, "write", self._clocks.write),
