@@ -6,8 +6,10 @@ classes structured by cattrs; its default of coercing `7` to `"7"` is switched o
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import attrs
@@ -47,6 +49,29 @@ def encode_json(value: object) -> bytes:
         return _encoder.encode(value)
     except UnicodeEncodeError:
         return _encoder.encode(without_surrogates(msgspec.to_builtins(value, enc_hook=str, str_keys=True)))
+
+
+def encode_losslessly(value: object) -> bytes:
+    """Encode *value* like `encode_json`, but with its lone surrogates, as escapes that `decode_losslessly` reads."""
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(value, enc_hook=str, str_keys=True), separators=(",", ":")).encode()
+
+
+def decode_losslessly(data: bytes | str, kind: type[T]) -> T:
+    """Decode what `encode_losslessly` made of a value of *kind*.
+
+    Raises:
+      msgspec.DecodeError: *data* is not JSON, or not a value of *kind*.
+    """
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError:
+        # msgspec refuses an escaped lone surrogate.
+        with suppress(ValueError, RecursionError):
+            return msgspec.convert(json.loads(data), type=kind)
+        raise
 
 
 def without_surrogates(value: Any) -> Any:

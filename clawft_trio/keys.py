@@ -10,7 +10,7 @@ def joined_key(*parts: str) -> str:
     """Join *parts* to one key; different parts never give the same key.
 
     Colons separate the parts. In all parts but the last, `:` and `%` are escaped; in all parts, characters that a
-    database cannot store (NUL, lone surrogates). Of a part longer than 500 characters the key has the beginning and a
+    database cannot store (NUL, lone surrogates). Of a part longer than 500 bytes the key has the beginning and a
     hash, because keys are compared and indexed often.
     """
     *first, last = parts
@@ -19,7 +19,7 @@ def joined_key(*parts: str) -> str:
 
 
 def _is_plain(part: str) -> bool:
-    return len(part) <= _LONGEST and _NEEDS_ESCAPE.search(part) is None
+    return len(part) <= _LONGEST and _NEEDS_ESCAPE.search(part) is None and _fits(part, _LONGEST)
 
 
 _NEEDS_ESCAPE = re.compile("[\0\ud800-\udfff]|%[0-9A-F]{2}")
@@ -27,8 +27,12 @@ _ESCAPED = re.compile("[%:\0\ud800-\udfff]")
 
 
 def storable_key(text: str) -> str:
-    """Return *text* with the characters escaped that a database cannot store (NUL, lone surrogates)."""
-    return _NOT_STORABLE.sub(_code, text)
+    """Return *text* with the characters escaped that a database cannot store (NUL, lone surrogates).
+
+    Of a text longer than 1100 bytes the key has the beginning and a hash. A key is its own key.
+    """
+    key = _NOT_STORABLE.sub(_code, text)
+    return key if _fits(key, _LONGEST_WHOLE) else _NOT_STORABLE.sub(_code, text[:_HEAD]) + _hash_of(text)
 
 
 def storable_text(text: str) -> str:
@@ -39,17 +43,28 @@ def storable_text(text: str) -> str:
 _NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 
 
+# PostgreSQL indexes at most 2704 bytes: a turn of three parts and a tool call, or a session and a tool call.
 _LONGEST = 500
+_LONGEST_WHOLE = 1100
+
+_HEAD = 100
+"""Number of characters of a long text that are in its key."""
 
 # No other key has it: escapes are those of NUL, `%`, `:` and surrogates.
 _CUT = "%FF"
 
 
+def _fits(text: str, limit: int) -> bool:
+    return len(text) <= limit and (text.isascii() or len(text.encode()) <= limit)
+
+
 def _escaped(part: str) -> str:
-    if len(part) <= _LONGEST:
-        return _ESCAPED.sub(_code, part)
-    digest = hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{_ESCAPED.sub(_code, part[:100])}{_CUT}{digest}"
+    key = _ESCAPED.sub(_code, part)
+    return key if _fits(key, _LONGEST) else _ESCAPED.sub(_code, part[:_HEAD]) + _hash_of(part)
+
+
+def _hash_of(text: str) -> str:
+    return _CUT + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _code(found: re.Match[str]) -> str:

@@ -2,12 +2,20 @@
 
     python tests/mutants.py --count 200 --seed 1
     python tests/mutants.py --count 1000 --only truncate
-    python tests/mutants.py --count 50 --all --only costs/
+    python tests/mutants.py --count 50 --all --only costs/ store/
+    python tests/mutants.py --count 200 --all --map .coverage
 
 The sample is of the files in `AREAS`, which decide about limits and access; with `--all` it is of the whole package, and
 a file outside of `AREAS` is tested by the folder of its subpackage. Each mutant is tested by a fork of this process,
 which has imported the libraries already, in a copy of the tree; the tests stop at the first failure. Prints every
 survivor and the kill rate; the exit code is 1 when it is under 90 %.
+
+With `--map`, a mutant is tested by at most `--tests` tests that run its line, those of its file and folder first, and a
+line that no test runs counts as a survivor. The map is a data file of coverage, with a context for each test:
+
+    pip install pytest-cov && python -m pytest --cov=clawft_trio --cov-context=test --cov-report=
+
+At the end, the tests that failed run again without a mutant; when one of them fails then, too, the exit code is 1.
 """
 
 from __future__ import annotations
@@ -22,9 +30,11 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,12 +48,18 @@ TIMES_BASE = 10
 
 _LEAST_SECONDS = 120.0
 
+_FAILED_TEST = "failed-test"
+
 # What pytest returns when a test failed, and when a module could not be imported.
 _FAILED = {1, 2}
 
 RATE = 0.9
 
 _SLEEP = 0.05
+
+_PUBLIC_API = "tests/test_public_api.py::test_the_public_api_is_the_one_written_down"
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 # Imported once, before the forks. No plugins of pytest, whose asserts are rewritten, and nothing of this package, whose
 # files differ from mutant to mutant.
@@ -183,6 +199,62 @@ def _other(value: object) -> object:
     return value + 1 if value < 100 else 0
 
 
+class Map:
+    """Which tests run which lines, by a data file of coverage with the contexts of pytest-cov."""
+
+    def __init__(self, file: str) -> None:
+        coverage = importlib.import_module("coverage")
+        self._data = coverage.CoverageData(file)
+        self._data.read()
+
+    def tests(self, name: str, number: int) -> list[str]:
+        """The tests that run a node of a file, nearest first; none when no test runs it.
+
+        A default or a constant of a class or module is evaluated by an import, which is no test's: it is tested by
+        what runs the definition around it, and by the test of the public API.
+        """
+        tree = ast.parse((ROOT / name).read_text())
+        node, around = _place(tree, number)
+        measured = next((path for path in self._data.measured_files() if path.endswith("/" + name)), "")
+        contexts = self._data.contexts_by_lineno(measured)
+
+        def running(first: int, last: int) -> set[str]:
+            found = {context for line in range(first, last + 1) for context in contexts.get(line, ())}
+            return {context.rpartition("|")[0] for context in found}
+
+        ran = running(node.lineno, node.end_lineno) or running(around[-1].lineno, around[-1].lineno)
+        if any(isinstance(outer, _FUNCTIONS) for outer in around[:-1]) and ran != {""}:
+            return nearest(name, ran)
+        definitions = [outer for outer in reversed(around) if isinstance(outer, (*_FUNCTIONS, ast.ClassDef))]
+        for first, last in [
+            *((outer.lineno, outer.end_lineno) for outer in definitions),
+            (1, max(contexts, default=1)),
+        ]:
+            if running(first, last) - {""}:
+                return [_PUBLIC_API, *nearest(name, running(first, last))]
+        return [_PUBLIC_API, *tests_of(name)]
+
+
+def _place(tree: ast.Module, number: int) -> tuple[Any, list[Any]]:
+    """A node, and the statements around it, outermost first."""
+    node: Any = list(ast.walk(tree))[number]
+    statements: list[Any] = [outer for outer in ast.walk(tree) if isinstance(outer, ast.stmt)]
+    return node, [one for one in statements if one.lineno <= node.lineno and node.end_lineno <= one.end_lineno]
+
+
+def nearest(name: str, tests: Iterable[str]) -> list[str]:
+    """The tests, those of a file's own module and folder first, and one of each function before its other parameters."""
+    folder, stem = f"tests/{Path(name).parts[1]}/", Path(name).stem
+    turns: Counter[str] = Counter()
+    ranks: dict[str, int] = {}
+    for test in sorted(set(tests) - {""}):
+        module, _, function = test.partition("[")[0].partition("::")
+        turns[module + function] += 1
+        far = 0 if stem in module or module in AREAS.get(name, []) else 1 if module.startswith(folder) else 2
+        ranks[test] = turns[module + function] + 2 * far
+    return sorted(ranks, key=ranks.__getitem__)
+
+
 def outcome(copy: Path, tests: list[str], seconds: float) -> str:
     """How the tests end in the copy: "passed", "failed", "hung" after *seconds*, or "broken" when pytest did not test."""
     child = os.fork()
@@ -201,6 +273,17 @@ def outcome(copy: Path, tests: list[str], seconds: float) -> str:
     return "hung"
 
 
+class _Failures:
+    """A plugin of pytest that writes the name of a failed test into a file."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._file.write_text(report.nodeid)
+
+
 def _test(copy: Path, tests: list[str]) -> None:
     """Run the tests in this process, a fork, and end it."""
     try:
@@ -214,7 +297,8 @@ def _test(copy: Path, tests: list[str]) -> None:
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, 1)
         os.dup2(nothing, 2)
-        code = pytest.main(["-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider", *tests])
+        options = ["-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider"]
+        code = pytest.main([*options, *tests], plugins=[_Failures(copy / _FAILED_TEST)])
         os._exit(int(code))
     finally:
         os._exit(99)
@@ -228,13 +312,13 @@ def tests_of(name: str) -> list[str]:
     return [folder] if (ROOT / folder).is_dir() else ["tests/llm", "tests/resilience", "tests/agent"]
 
 
-def sample(count: int, seed: int, only: str, *, everything: bool) -> list[tuple[str, int, str]]:
-    """Mutants of the files with *only* in their names, the same for the same seed."""
+def sample(count: int, seed: int, only: list[str], *, everything: bool) -> list[tuple[str, int, str]]:
+    """Mutants of the files with a part of *only* in their names, the same for the same seed."""
     files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "clawft_trio").rglob("*.py"))
     all_of_them = [
         (name, number, how)
         for name in files
-        if (everything or name in AREAS) and only in name
+        if (everything or name in AREAS) and any(part in name for part in only)
         for number, how in places(ast.parse((ROOT / name).read_text()))
     ]
     return random.Random(seed).sample(all_of_them, min(count, len(all_of_them)))
@@ -245,7 +329,9 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--count", type=int, default=200)
     options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--only", default="", help="files with this in their names")
+    options.add_argument("--only", nargs="+", default=[""], help="files with one of these in their names")
+    options.add_argument("--map", help="a data file of coverage with contexts")
+    options.add_argument("--tests", type=int, default=40, help="the most tests for a mutant, with --map")
     options.add_argument("--all", action="store_true", help="the whole package, not only the files in AREAS")
     chosen = options.parse_args()
     mutants = sample(chosen.count, chosen.seed, chosen.only, everything=chosen.all)
@@ -254,27 +340,53 @@ def main() -> int:
     survivors = 0
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "tree")
-        kept_out = shutil.ignore_patterns(".git", ".venv", ".ci-envs", ".mypy_cache", ".hypothesis", "__pycache__")
+        kept_out = shutil.ignore_patterns(".git", ".venv", ".ci-envs", ".mypy_cache", ".hypothesis")
         shutil.copytree(ROOT, copy, ignore=kept_out)
-        limits: dict[tuple[str, ...], float] = {}
-        for tests in sorted({tuple(tests_of(name)) for name, _, _ in mutants}):
-            began = time.monotonic()
-            if (ended := outcome(copy, list(tests), BASE_SECONDS)) != "passed":
-                print(f"Without a mutant, these tests {ended}: {tests}")
-                return 1
-            limits[tests] = max(_LEAST_SECONDS, TIMES_BASE * (time.monotonic() - began))
-        for name, number, how in mutants:
-            source, tests = (ROOT / name).read_text(), tests_of(name)
+        if chosen.map:
+            lines = Map(chosen.map)
+            runs = [(lines.tests(name, number)[: chosen.tests], _LEAST_SECONDS) for name, number, _ in mutants]
+        else:
+            limits = unchanged(copy, {tuple(tests_of(name)) for name, _, _ in mutants})
+            runs = [(tests_of(name), limits[tuple(tests_of(name))]) for name, _, _ in mutants]
+        killers: set[str] = set()
+        for (name, number, how), (tests, seconds) in zip(mutants, runs, strict=True):
+            file = copy / name
+            source, stat = file.read_text(), file.stat()
             changed, line = mutate(source, number)
-            (copy / name).write_text(changed)
-            ended = outcome(copy, tests, limits[tuple(tests)])
-            if ended != "failed":
+            file.write_text(changed)
+            ended = outcome(copy, tests, seconds) if tests else "not run"
+            file.write_text(source)
+            # Its compiled file is valid again.
+            os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+            if ended == "failed":
+                killers |= failed_tests(copy)
+            else:
                 survivors += ended != "hung"
                 print(f"{ended}: {name}:{line}: {how}", flush=True)
-            (copy / name).write_text(source)
-    rate = 1 - survivors / len(mutants)
-    print(f"{len(mutants)} mutants with seed {chosen.seed}, {survivors} survived: {rate:.1%} killed")
+        rate = 1 - survivors / len(mutants)
+        print(f"{len(mutants)} mutants with seed {chosen.seed}, {survivors} survived: {rate:.1%} killed", flush=True)
+        if chosen.map and killers:
+            unchanged(copy, {tuple(sorted(killers))})
     return 0 if rate >= RATE else 1
+
+
+def failed_tests(copy: Path) -> set[str]:
+    """The test that failed in the last run; none when a module of tests could not be imported."""
+    file = copy / _FAILED_TEST
+    failed = {file.read_text()} if file.exists() else set()
+    file.unlink(missing_ok=True)
+    return failed
+
+
+def unchanged(copy: Path, groups: set[tuple[str, ...]]) -> dict[tuple[str, ...], float]:
+    """Run tests without a mutant; for each group the seconds after which it hangs. Ends the program when they fail."""
+    limits: dict[tuple[str, ...], float] = {}
+    for tests in sorted(groups):
+        began = time.monotonic()
+        if (ended := outcome(copy, list(tests), BASE_SECONDS)) != "passed":
+            sys.exit(f"Without a mutant, these tests {ended}: {failed_tests(copy) or tests}")
+        limits[tests] = max(_LEAST_SECONDS, TIMES_BASE * (time.monotonic() - began))
+    return limits
 
 
 if __name__ == "__main__":

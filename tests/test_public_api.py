@@ -1,4 +1,4 @@
-"""Public names and parameters are listed in `public_api.txt`.
+"""Public names and parameters, their plain defaults and their numeric bounds are listed in `public_api.txt`.
 
 A change of them needs a new snapshot (`python tests/test_public_api.py`, with `all` also each `__all__`) and an entry
 in CHANGELOG.md.
@@ -6,6 +6,7 @@ in CHANGELOG.md.
 
 from __future__ import annotations
 
+import enum
 import importlib
 import inspect
 import pkgutil
@@ -14,10 +15,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import attrs
 import pytest
 
 import clawft_trio
+
+PLAIN = (bool, int, float, str, bytes, tuple, type(None))
 
 HERE = Path(__file__).parent
 SNAPSHOT = HERE / "public_api.txt"
@@ -42,10 +47,32 @@ def signature(value: object) -> str:
         parameters = inspect.signature(value).parameters.values()
     except (TypeError, ValueError):
         return ""
-    shown = [
-        ("*" if p.kind is p.VAR_POSITIONAL else "**" if p.kind is p.VAR_KEYWORD else "") + p.name for p in parameters
-    ]
-    return f"({', '.join(shown)})"
+    fields = attrs.fields_dict(value) if isinstance(value, type) and attrs.has(value) else {}
+    bounds = {field.alias: _bounds(field) for field in fields.values()}
+    return f"({', '.join(_parameter(one) + bounds.get(one.name, '') for one in parameters)})"
+
+
+def _parameter(one: inspect.Parameter) -> str:
+    stars = "*" if one.kind is one.VAR_POSITIONAL else "**" if one.kind is one.VAR_KEYWORD else ""
+    # Dimensions of the machine (processors, the temporary directory) are no plain defaults.
+    return stars + one.name + (f"={one.default!r}" if isinstance(one.default, PLAIN) else "")
+
+
+def _bounds(field: attrs.Attribute[Any]) -> str:
+    """Bounds that attrs checks, as text: " (>= 1, <= 8)"."""
+    found = re.findall(r"Validator for x ([<>=]+ [-+.\w]+)>", repr(field.validator))
+    return f" ({', '.join(found)})" if found else ""
+
+
+def members(value: object) -> Iterator[str]:
+    """Plain attributes of a public class, and its methods with a plain default."""
+    for name, member in sorted(vars(value).items()) if isinstance(value, type) else ():
+        if name.startswith("_"):
+            continue
+        if isinstance(member, PLAIN) and not isinstance(value, enum.EnumType):
+            yield f"{name} = {member!r}"
+        elif inspect.isfunction(member) and "=" in (shown := signature(member)):
+            yield f"{name}{shown}"
 
 
 def lines() -> Iterator[str]:
@@ -54,7 +81,12 @@ def lines() -> Iterator[str]:
     for package in sorted(module.name for module in MODULES):
         module = importlib.import_module(f"clawft_trio.{package}")
         for name in reexported(module):
-            yield f"clawft_trio.{package}.{name}{signature(getattr(module, name))}"
+            value = getattr(module, name)
+            yield f"clawft_trio.{package}.{name}{signature(value)}"
+            yield from (f"clawft_trio.{package}.{name}.{member}" for member in members(value))
+        for name, value in sorted(vars(module).items()):
+            if name.isupper() and not name.startswith("_") and isinstance(value, int | float):
+                yield f"clawft_trio.{package}.{name} = {value!r}"
 
 
 def current() -> str:

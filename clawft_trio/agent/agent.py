@@ -140,7 +140,8 @@ class Agent:
           answer: the type of the answer, or its form: then a value of it is returned instead of the reply. The model
             may correct an answer that does not fit, `TurnPolicy.max_answer_corrections` times at most.
           turn_id: an id chosen by the caller, for an agent with a store. Another call with it, also in another process
-            after a crash, resumes the same turn or returns its reply: finished tool calls do not run again.
+            after a crash, resumes the same turn or returns its reply: finished tool calls do not run again. The id
+            belongs to the sender and session of the first call; with others it is `Refused`.
           on_event: receives the events of the turn. False ends the turn early; its exceptions are raised unchanged.
           options: the keys of `AskOptions`: `sender_id`, `session`, `model`, `reasoning_effort`, `thinking_budget`,
             `extra`, `instructions`.

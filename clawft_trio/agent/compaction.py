@@ -87,10 +87,14 @@ class SummaryCompactor:
         text = f"{before}The conversation since then:\n{since}\n\nWrite the new summary of all of it."
         request = ChatRequest([Message.system(_INSTRUCTIONS), Message.user(text)], max_tokens=excess.budget)
         response = await ask(request, self.model)
-        written = response.text.strip()
+        written = response.text[:_MOST_WRITTEN].strip()
         if not written or response.finish_reason != "stop":
             raise InvalidResponse(f"no summary: finish reason {response.finish_reason!r}", provider=response.provider)
         return written
+
+
+_MOST_WRITTEN = 4 * 1024 * 1024
+"""Characters of a summary that are looked at: far more than any budget, so that the rest is never needed."""
 
 
 def within(text: str, tokens: int) -> str:

@@ -11,7 +11,7 @@ from clawft_trio.agent.journal import Journal
 from clawft_trio.agent.journal_sql import notify_store
 from clawft_trio.agent.serialization import reply_from_json, reply_to_json
 from clawft_trio.agent.turn_types import Reply, TurnRequest
-from clawft_trio.errors import StoreError
+from clawft_trio.errors import Refused, StoreError
 from clawft_trio.store import Connection, Migration, Work
 from clawft_trio.store.leases import Lease, expire_ended
 from clawft_trio.store.ownership import RELEASED, Ownership, session_name
@@ -29,7 +29,8 @@ ASK_MIGRATIONS = (
         """,
     ),
 )
-"""The tables that `DurableAsks` needs in its store, in addition to the journal's."""
+"""The tables that `DurableAsks` needs in its store, in addition to the journal's. A row is stored when its turn begins,
+so that the id of a turn belongs to one session."""
 
 _GRACE = 5.0
 """Seconds that releasing the session may take."""
@@ -58,6 +59,7 @@ class DurableAsks:
 
         Raises:
           LeaseLost: another process has taken over the session; ask again for its reply.
+          Refused: the turn id belongs to a turn of another session.
           Exception: as *answer* raises it. The turn's steps stay, and asking again resumes it.
 
         Cancellation: as for *answer*; asking again resumes the turn.
@@ -100,13 +102,21 @@ class DurableAsks:
                 await ownership.release(name)
 
     async def _take(self, question: TurnRequest, name: str) -> Reply | Lease | None:
-        """Return the stored reply, or else the lease of the session; None when another owner has the lease."""
+        """Return the stored reply, or else the lease of the session; None when another owner has the lease.
+
+        Raises:
+          Refused: the turn id belongs to a turn of another session.
+        """
 
         def look(connection: Connection) -> bytes | Lease | None:
-            found = connection.execute("SELECT reply FROM asks WHERE turn = ?", (question.turn_id,)).fetchone()
-            if found is not None:
-                data: bytes = found[0]
-                return data
+            connection.execute(_BEGIN, (question.turn_id, question.session, _OPEN))
+            query = "SELECT session, reply FROM asks WHERE turn = ?"
+            session, data = connection.execute(query, (question.turn_id,)).fetchone()
+            if session != question.session:
+                raise Refused("turn_id names a turn of another sender or session")
+            if data != _OPEN:
+                reply: bytes = data
+                return reply
             lease = self._ownership.acquire_in(connection, name)
             if lease is None and expire_ended(connection):
                 lease = self._ownership.acquire_in(connection, name)
@@ -118,15 +128,17 @@ class DurableAsks:
         return reply_from_json(found) if isinstance(found, bytes) else found
 
 
-# If it runs again after its own commit, the same reply stays.
-_KEEP_REPLY = "INSERT INTO asks (turn, session, reply) VALUES (?, ?, ?) ON CONFLICT (turn) DO NOTHING"
+_BEGIN = "INSERT INTO asks (turn, session, reply) VALUES (?, ?, ?) ON CONFLICT (turn) DO NOTHING"
+
+_OPEN = b""
+"""The reply of a turn that has not ended."""
 
 
 def _ending(question: TurnRequest, reply: Reply) -> Work[None]:
-    row = (question.turn_id, question.session, reply_to_json(reply))
+    row = (reply_to_json(reply), question.turn_id)
 
     def end(connection: Connection) -> None:
-        connection.execute(_KEEP_REPLY, row)
+        connection.execute("UPDATE asks SET reply = ? WHERE turn = ?", row)
         connection.execute("DELETE FROM answers WHERE turn = ?", (question.turn_id,))
         connection.execute("DELETE FROM tool_calls WHERE turn = ?", (question.turn_id,))
         notify_store(connection, RELEASED, "")

@@ -42,7 +42,7 @@ _WORDS: tuple[tuple[type[BaseException], str], ...] = (
     (TurnTimeout, "This took too long, and I gave up. Please try again, perhaps with a smaller question."),
     (TurnCancelled, "Stopped."),
     (TurnInterrupted, "I was interrupted several times while working on this, and gave up. Please try again."),
-    (StoreError, "I cannot write down what I do just now, so I did not begin. Please try again."),
+    (StoreError, "I cannot store what I do at the moment, so I stopped. Please try again."),
 )
 _TRY_AGAIN = " Please try again."
 _UNKNOWN = "Something went wrong here, and I cannot answer. It has been noted. Please try again."

@@ -146,7 +146,7 @@ class FinalReplies:
             except LeaseLost:
                 raise
             except StoreError as exc:
-                if not shared.is_passing(exc):
+                if not shared.is_of_server(exc):
                     raise
                 if trio.current_time() >= deadline or shared.stopping:
                     # Another worker may run the turn again: if this reply were sent, there would be two.

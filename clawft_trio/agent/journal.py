@@ -39,7 +39,7 @@ from clawft_trio.agent.serialization import (
     tool_result_from_json,
     tool_result_to_json,
 )
-from clawft_trio.bus.undelivered import REPLY, insert_undelivered, key_of
+from clawft_trio.bus.undelivered import REPLY, channel_key, insert_undelivered, key_of
 from clawft_trio.chat import ChatResponse, ToolCall
 from clawft_trio.errors import OutcomeUnknown
 from clawft_trio.keys import joined_key, storable_key
@@ -240,7 +240,7 @@ class Journal:
             if key is not None and reply is not None:
                 insert_undelivered(connection, key, reply)
                 if ownership is not None:
-                    notify_store(connection, REPLY, f"{ownership.owner}\n{reply.channel}")
+                    notify_store(connection, REPLY, f"{ownership.owner}\n{channel_key(reply.channel)}")
             if held is None:
                 return None
             following = begin_next(connection, session) if go_on else None

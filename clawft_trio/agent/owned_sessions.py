@@ -12,7 +12,7 @@ from clawft_trio.agent.journal_sql import WORK
 from clawft_trio.agent.turn_context import LoopPolicy
 from clawft_trio.agent.turn_limiter import TurnLimiter, TurnSlot
 from clawft_trio.bus import SessionReader
-from clawft_trio.errors import StoreClosed, StoreCorrupt, StoreError, StoreReadOnly
+from clawft_trio.errors import StoreClosed, StoreCorrupt, StoreError
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.observe import Noted, Observer
 from clawft_trio.store.ownership import RELEASED, Ownership, session_name
@@ -84,12 +84,19 @@ class OwnedSessions:
         ownership.on_lost(lambda name: lost(name.removeprefix(prefix)) if name.startswith(prefix) else None)
 
     def is_passing(self, error: BaseException) -> bool:
-        """Whether *error* is of a database server that is unavailable, or that crashed during a commit.
+        """Whether *error* is of a database server that cannot be used now: away, full, read-only, failed over.
 
         It is no reason for an error reply: the turn is left to a later run.
         """
-        refused = isinstance(error, StoreCorrupt | StoreReadOnly | StoreClosed)
-        return self._ownership.store.engine == "postgresql" and isinstance(error, StoreError) and not refused
+        return self.is_of_server(error) and not isinstance(error, StoreCorrupt)
+
+    def is_of_server(self, error: BaseException) -> bool:
+        """Whether *error* is of a database server, while this process uses it.
+
+        Another process may then run the turn again, so a reply that is not stored must not be sent.
+        """
+        server = self._ownership.store.engine == "postgresql"
+        return server and isinstance(error, StoreError) and not isinstance(error, StoreClosed)
 
     async def accept(self, message: InboundMessage) -> bool:
         """Store *message*, and claim its session if its turn may begin at once; return False for a duplicate.

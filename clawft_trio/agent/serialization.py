@@ -13,7 +13,7 @@ from cattrs.strategies import configure_tagged_union
 
 from clawft_trio.agent.turn_types import Reply
 from clawft_trio.chat import ChatResponse, File, Image, Message, Opaque, Part, Text
-from clawft_trio.codec import decode_json, encode_json, make_converter, structure
+from clawft_trio.codec import decode_json, decode_losslessly, encode_json, encode_losslessly, make_converter, structure
 from clawft_trio.errors import InvalidData, StoreCorrupt
 from clawft_trio.messages import InboundMessage
 from clawft_trio.pipeline import RoutingDecision
@@ -108,7 +108,7 @@ def tool_result_from_json(data: bytes) -> ToolResult:
 
 def inbound_to_json(message: InboundMessage) -> bytes:
     """Encode a message from a channel."""
-    return encode_json(message)
+    return encode_losslessly(message)
 
 
 def inbound_from_json(data: bytes) -> InboundMessage:
@@ -118,7 +118,7 @@ def inbound_from_json(data: bytes) -> InboundMessage:
       StoreCorrupt: *data* was not written by `inbound_to_json`.
     """
     try:
-        return msgspec.json.decode(data, type=InboundMessage)
+        return decode_losslessly(data, InboundMessage)
     except msgspec.DecodeError as exc:
         raise StoreCorrupt(f"a kept message cannot be read: {exc}") from exc
 

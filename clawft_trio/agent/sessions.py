@@ -10,10 +10,12 @@ import trio
 
 from clawft_trio.agent.serialization import message_from_json, message_to_json
 from clawft_trio.agent.session_view import Compaction, SessionTail, StoredMessage, place_of, presentable
-from clawft_trio.chat import Message
+from clawft_trio.chat import Message, Opaque, Text
 from clawft_trio.keys import storable_key, storable_text
+from clawft_trio.large_json import LARGE
 from clawft_trio.store import Connection, Migration, Store
 from clawft_trio.store.ownership import Ownership
+from clawft_trio.tools.truncate import is_large
 
 MIGRATIONS = (
     Migration(
@@ -120,13 +122,15 @@ class Sessions:
 
         Cancellation: safe.
         """
+        session = storable_key(session)
 
-        def look(connection: Connection) -> list[bytes]:
+        def look(connection: Connection) -> list[Message]:
             query = "SELECT message FROM messages WHERE session = ? ORDER BY place DESC LIMIT ?"
-            return [data for (data,) in connection.execute(query, (session, _ALL if limit is None else limit))]
+            rows = connection.execute(query, (session, _ALL if limit is None else limit))
+            return [message_from_json(data) for (data,) in rows]
 
         found = await self._store.read(look)
-        return presentable(message_from_json(data) for data in reversed(found))
+        return presentable(reversed(found))
 
     async def append(self, session: str, messages: Sequence[Message], *, turn_id: str = "") -> None:
         """Add *messages* to *session*, all or none of them.
@@ -139,8 +143,14 @@ class Sessions:
 
         Cancellation: `Cancelled` means that none was added.
         """
+        session = storable_key(session)
         said_at = self._now().isoformat()
-        rows = [(session, turn_id, said_at, message_to_json(message)) for message in messages]
+        large = any(map(_is_large, messages))
+
+        def encode() -> list[tuple[str, str, str, bytes]]:
+            return [(session, turn_id, said_at, message_to_json(message)) for message in messages]
+
+        rows = await trio.to_thread.run_sync(encode) if large else encode()
 
         def add(connection: Connection) -> None:
             if turn_id:
@@ -155,10 +165,10 @@ class Sessions:
 
         if self._ownership is not None and self._ownership.guards(turn_id):
             await trio.lowlevel.checkpoint()
-            self._ownership.postpone(turn_id, add, outlives_turn=True)
+            self._ownership.postpone(turn_id, add, outlives_turn=True, large=large)
         else:
             # Without a turn id, a second run would add the messages twice.
-            await self._store.transact(add, concurrent=True, repeatable=bool(turn_id))
+            await self._store.transact(add, concurrent=True, repeatable=bool(turn_id), large=large)
 
     async def tail(self, session: str, limit: int) -> SessionTail:
         """Return the last messages of *session* since its cut, at most *limit*.
@@ -169,6 +179,7 @@ class Sessions:
 
         Cancellation: safe.
         """
+        session = storable_key(session)
 
         def look(connection: Connection) -> SessionTail:
             rows = connection.execute(_TAIL, (session, session, limit)).fetchall()
@@ -202,6 +213,7 @@ class Sessions:
 
         Cancellation: `Cancelled` means that nothing was stored.
         """
+        session = storable_key(session)
         row = (session, self._now().isoformat(), compaction.cut, compaction.cleared, storable_text(compaction.summary))
 
         def add(connection: Connection) -> bool:
@@ -228,12 +240,15 @@ class Sessions:
 
         Cancellation: `Cancelled` means that it was not stored.
         """
+        session = storable_key(session)
         row = (session, storable_key(reference), storable_text(text))
         query = """
             INSERT INTO results (session, call, text) VALUES (?, ?, ?)
             ON CONFLICT (session, call) DO UPDATE SET text = excluded.text
         """
-        await self._store.transact(lambda connection: connection.execute(query, row).rowcount, repeatable=True)
+        await self._store.transact(
+            lambda connection: connection.execute(query, row).rowcount, repeatable=True, large=len(text) > LARGE
+        )
 
     async def result(self, session: str, reference: str) -> str | None:
         """Return the complete text of a tool result of *session*; None when there is none.
@@ -248,6 +263,7 @@ class Sessions:
 
         Cancellation: safe.
         """
+        session = storable_key(session)
         place = place_of(reference)
 
         def look(connection: Connection) -> str | None:
@@ -270,6 +286,7 @@ class Sessions:
 
         Cancellation: `Cancelled` means that nothing was deleted.
         """
+        session = storable_key(session)
 
         def delete(connection: Connection) -> int:
             connection.execute("DELETE FROM compactions WHERE session = ?", (session,))
@@ -294,6 +311,14 @@ class Sessions:
             SessionSummary(session=session, messages=count, first=first, last=last)
             for session, count, first, last in rows
         )
+
+
+def _is_large(message: Message) -> bool:
+    """Whether *message* takes so long to encode and to store that this belongs into a thread."""
+    for part in message.content:
+        if is_large(part.text if isinstance(part, Text) else part.block if isinstance(part, Opaque) else part.data):
+            return True
+    return any(len(call.arguments) > LARGE for call in message.tool_calls)
 
 
 class MemorySessions:

@@ -357,11 +357,13 @@ class _Turn:
         known = await self._tools.known(number, response, refused=refused)
         open_calls = [call for call in response.tool_calls if call.id not in known]
         try:
-            approve = self._tools.approval((*self._messages, response.message))
+            approve = self._tools.approval(self._messages[0])
             fresh = await self._tools.execute(number, open_calls, finished, early, approve)
             # Ids are unique after `repair_ids`, so each result has one place.
             by_id = known | {answer.call_id: answer for answer in fresh}
             in_order = [by_id[call.id] for call in response.tool_calls if call.id in by_id]
+            succeeded = {answer.call_id for answer in in_order if answer.outcome == "ok"}
+            self._tools.succeeded += [call for call in response.tool_calls if call.id in succeeded]
             answers = await self._window.cut(in_order, number)
         except BaseException:
             # Calls that ended had their effect. The session stores their results, so that no model repeats them.

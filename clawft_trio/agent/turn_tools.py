@@ -45,6 +45,8 @@ class TurnTools:
     observer: Callable[[Any], None]
     #: the turns of sub-agents
     nested: list[NestedTurn] = attrs.field(factory=list)
+    #: calls of the earlier rounds that succeeded: only they can have loaded a skill
+    succeeded: list[ToolCall] = attrs.field(factory=list)
     # Made when there is something to read, because making a tool costs as much CPU as the rest of a turn.
     _reading: ToolRegistry | None = attrs.field(default=None, init=False)
 
@@ -124,12 +126,16 @@ class TurnTools:
             answers += await self._reading.execute_all(own, reading, journal=journal)
         return answers
 
-    def approval(self, said: Sequence[Message]) -> Approve | None:
-        """Return the registry's approval function, which is skipped for calls that a skill in use pre-approves."""
+    def approval(self, asked: Message) -> Approve | None:
+        """Return the registry's approval function, which is skipped for calls that a skill in use pre-approves.
+
+        A skill is in use if *asked*, the message of the turn, or a call of an earlier round has started it.
+        """
         ask, context = self.tools.approve, self.context
         if ask is None or context is None:
             return ask
-        skills = context.preapproval(said)
+        loads = Message.assistant(tool_calls=tuple(self.succeeded))
+        skills = context.preapproval((asked, loads, Message.assistant()))
 
         async def approve(request: ApprovalRequest) -> bool | str:
             if skills.approves(request.tool.name, request.arguments):

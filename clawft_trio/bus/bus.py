@@ -14,7 +14,7 @@ from clawft_trio.bus.config import BusConfig
 from clawft_trio.bus.outbox import Delivery, Outbox
 from clawft_trio.bus.reader import Reader, SessionReader
 from clawft_trio.bus.statistics import BusStatistics
-from clawft_trio.bus.undelivered import MemoryUndelivered, UndeliveredReplies, is_shared
+from clawft_trio.bus.undelivered import MemoryUndelivered, UndeliveredReplies, channel_key, is_shared
 from clawft_trio.chat import unobserved
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import BusClosed
@@ -252,9 +252,9 @@ class MessageBus:
             yield
             return
 
-        def arrived(channel: str) -> None:
-            for name, outbox in self._outboxes.items():
-                if channel in {"", name}:
+        def arrived(key: str) -> None:
+            for channel, outbox in self._outboxes.items():
+                if key in {"", channel_key(channel)}:
                     outbox.arrived()
 
         def shown(message: OutboundMessage) -> None:

@@ -13,7 +13,7 @@ import attrs
 import msgspec
 import trio
 
-from clawft_trio.codec import encode_json
+from clawft_trio.codec import decode_losslessly, encode_losslessly
 from clawft_trio.errors import StoreError
 from clawft_trio.messages import OutboundMessage
 from clawft_trio.store import Connection, Store
@@ -136,7 +136,7 @@ def _answered_by(message: OutboundMessage) -> tuple[str, str | None]:
 
 def _parts(message: OutboundMessage, room: int) -> Iterator[bytes]:
     """Encode *message*, with its text split into parts of at most *room* bytes; yield nothing if no part fits."""
-    encoded = encode_json(message)
+    encoded = encode_losslessly(message)
     if len(encoded) + len(",") <= room:
         yield encoded
     elif message.kind == "partial" and len(message.content) > 1:
@@ -149,7 +149,7 @@ def decode_pieces(payload: str) -> tuple[str, tuple[OutboundMessage, ...]]:
     """Decode the payload of a notification: its process and messages; no messages when it is invalid."""
     owner, _, data = payload.partition("\n")
     try:
-        found = msgspec.json.decode(data, type=tuple[OutboundMessage, ...])
+        found = decode_losslessly(data, tuple[OutboundMessage, ...])
     except msgspec.DecodeError:
         return owner, ()
     return owner, tuple(message for message in found if message.kind != "final")

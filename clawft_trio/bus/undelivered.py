@@ -11,7 +11,7 @@ import msgspec
 import trio
 
 from clawft_trio.bus.pieces import PIECES, PieceRelay, decode_pieces
-from clawft_trio.codec import encode_json
+from clawft_trio.codec import decode_losslessly, encode_losslessly
 from clawft_trio.errors import StoreCorrupt
 from clawft_trio.keys import joined_key
 from clawft_trio.messages import OutboundMessage
@@ -108,7 +108,7 @@ class SharedUndelivered(UndeliveredReplies, Protocol):
     def listening(
         self, arrived: Callable[[str], None], shown: Callable[[OutboundMessage], None]
     ) -> AbstractContextManager[None]:
-        """Call *arrived* with the channel of every reply that another process stores, `""` for any channel, and
+        """Call *arrived* with the `channel_key` of every reply that another process stores, `""` for any channel, and
         *shown* with every piece of an answer that another process sends.
         """
         ...
@@ -122,6 +122,11 @@ def is_shared(undelivered: UndeliveredReplies) -> TypeGuard[SharedUndelivered]:
 def key_of(message: OutboundMessage) -> str | None:
     """Return the key of the one final reply to a message; None for a message that answers none."""
     return None if message.reply_to is None else joined_key(message.channel, message.chat_id, message.reply_to)
+
+
+def channel_key(channel: str) -> str:
+    """Return the name under which a store has *channel*: any text becomes storable, and of bounded length."""
+    return joined_key(channel)
 
 
 class MemoryUndelivered:
@@ -243,7 +248,7 @@ class LeasedUndelivered(StoredUndelivered):
 
     def serves(self, channel: str) -> bool:
         """Whether this process serves *channel*."""
-        return self._ownership.lease_of(channel_name(channel)) is not None
+        return self._ownership.lease_of(channel_name(channel_key(channel))) is not None
 
     async def serve(self, channel: str) -> bool:
         """Try to become the process that serves *channel*.
@@ -253,7 +258,7 @@ class LeasedUndelivered(StoredUndelivered):
 
         Cancellation: `Cancelled` means that it does not.
         """
-        return await self._ownership.acquire(channel_name(channel))
+        return await self._ownership.acquire(channel_name(channel_key(channel)))
 
     async def keys(self, channel: str, limit: int) -> tuple[str, ...]:
         """Return the keys of the replies for *channel*, oldest first.
@@ -264,7 +269,8 @@ class LeasedUndelivered(StoredUndelivered):
         Cancellation: nothing is changed.
         """
         query = "SELECT key FROM undelivered WHERE channel = ? ORDER BY place LIMIT ?"
-        rows = await self._store.read(lambda connection: connection.execute(query, (channel, limit)).fetchall())
+        row = (channel_key(channel), limit)
+        rows = await self._store.read(lambda connection: connection.execute(query, row).fetchall())
         return tuple(key for (key,) in rows)
 
     async def waiting(self) -> Mapping[str, tuple[str, ...]]:
@@ -277,7 +283,7 @@ class LeasedUndelivered(StoredUndelivered):
 
     @contextmanager
     def listening(self, arrived: Callable[[str], None], shown: Callable[[OutboundMessage], None]) -> Iterator[None]:
-        """Call *arrived* with the channel of every reply that another process stores, and *shown* with pieces."""
+        """Call *arrived* with the channel's key of every reply that another process stores, *shown* with pieces."""
 
         def notified(topic: str, payload: str) -> None:
             owner, _, channel = payload.partition("\n")
@@ -299,7 +305,7 @@ def insert_undelivered(connection: Connection, key: str, message: OutboundMessag
     """Store *message* in the caller's transaction, so that ending a turn and storing its reply are one step."""
     connection.execute(
         "INSERT INTO undelivered (key, channel, message) VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING",
-        (key, message.channel, encode_json(message)),
+        (key, channel_key(message.channel), encode_losslessly(message)),
     )
 
 
@@ -315,7 +321,7 @@ def decode_message(data: bytes) -> OutboundMessage:
       StoreCorrupt: *data* is not a stored reply.
     """
     try:
-        return msgspec.json.decode(data, type=OutboundMessage)
+        return decode_losslessly(data, OutboundMessage)
     except msgspec.DecodeError as exc:
         raise StoreCorrupt(f"a kept reply cannot be read: {exc}") from exc
 

@@ -7,7 +7,7 @@ field's metadata. Keys of maps (sender ids, variables, server names) are data an
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType, NoneType, UnionType
@@ -263,12 +263,25 @@ def _field(
     except InvalidData as exc:
         problems.extend(Problem(path + problem.path.removeprefix("$"), problem.message) for problem in exc.problems)
     except (TypeError, ValueError, ArithmeticError):
-        problems.append(Problem(path, f"expected {_described(kind, field.validator)}, got {_briefly(raw)}"))
+        problems.extend(_misfits(raw, field, kind, path))
     except Exception as exc:  # noqa: BLE001 - what cattrs raises for a nested value, already with its places
         problems.extend(problems_in(exc, path))
     else:
         return value
     return None
+
+
+def _misfits(raw: Any, field: attrs.Attribute[Any], kind: Any, path: str) -> Iterator[Problem]:
+    """Yield the problem of a value that does not fit its field, or of each such value of a map."""
+    each = getattr(field.validator, "value_validator", None)
+    if each is None:
+        yield Problem(path, f"expected {_described(kind, field.validator)}, got {_briefly(raw)}")
+        return
+    for key, item in raw.items():
+        try:
+            each(None, field, item)
+        except ValueError:
+            yield Problem(f"{path}[{key!r}]", f"expected {_described(get_args(kind)[1], each)}, got {_briefly(item)}")
 
 
 def _described(kind: Any, validator: Any = None) -> str:

@@ -204,7 +204,7 @@ def _offer(skills: SkillReport) -> list[PromptPart]:
 def _new_notes(prompt: SystemPrompt, history: Sequence[Message]) -> str:
     """Return the notes of *prompt*, or empty text if the newest notes in *history* are the same."""
     notes = next((part.text for part in prompt.parts if part.title == MEMORY), "")
-    parts = (part.text.strip() for message in reversed(history) for part in message.content if isinstance(part, Text))
+    parts = (part.text.lstrip() for message in reversed(history) for part in message.content if isinstance(part, Text))
     known = next((text for text in parts if text.startswith(_NOTES)), "")
     if notes == known:
         return ""

@@ -84,7 +84,7 @@ def presented(skill: Skill, arguments: str = "", variables: Mapping[str, str] | 
 
 def invoked(report: SkillReport, text: str) -> tuple[Skill, str] | None:
     """Return the skill that a message starts with `/name`, and the arguments after it; None without one."""
-    command = _COMMAND.match(text.strip())
+    command = _COMMAND.match(text.lstrip())
     if command is None:
         return None
     skill = _named(report, command[1])

@@ -58,7 +58,7 @@ class KeptBlock:
 
 
 def _input(text: str, given: Any) -> Any:
-    if not text.strip():
+    if not text or text.isspace():
         return given
     try:
         return msgspec.json.decode(text)

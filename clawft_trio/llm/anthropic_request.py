@@ -114,7 +114,7 @@ def _parts_of(message: Message) -> Iterator[Part]:
         if isinstance(part, Opaque):
             if part.dialect == DIALECT:
                 yield part
-        elif not isinstance(part, Text) or part.text.strip():
+        elif not isinstance(part, Text) or (part.text and not part.text.isspace()):
             yield part
 
 

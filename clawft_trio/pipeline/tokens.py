@@ -32,13 +32,15 @@ _MOST_COUNTED = 4 * 1024 * 1024
 """Characters of a text that are all looked at: 6 ms. Of a longer text samples are counted."""
 
 _SAMPLES = 256
+_SAMPLE = 4096
+"""Characters of one sample."""
 
 
 def count_tokens(text: str) -> int:
     """Estimate the tokens of *text*; of more than 4 MiB characters, from samples that are spread over the text."""
     if len(text) > _MOST_COUNTED:
-        size, step = _MOST_COUNTED // _SAMPLES, len(text) // _SAMPLES
-        sample = "".join([text[number * step : number * step + size] for number in range(_SAMPLES)])
+        step = len(text) // _SAMPLES
+        sample = "".join([text[number * step : number * step + _SAMPLE] for number in range(_SAMPLES)])
         return -(-_twentieths(sample) * len(text) // len(sample) // 20)
     return (_twentieths(text) + 19) // 20
 

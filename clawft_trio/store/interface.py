@@ -108,6 +108,7 @@ class Store(Protocol):
         concurrent: bool = False,
         durability: Durability = "power",
         repeatable: bool = False,
+        large: bool = False,
     ) -> T:
         """Run *function* in one transaction, in a thread, and commit.
 
@@ -122,6 +123,8 @@ class Store(Protocol):
           repeatable: *function* may run again after it was committed. It does so when the connection ended during the
             commit and a crash of the server makes it impossible to find out whether it was written. Otherwise that is a
             `StoreError`.
+          large: *function* writes more than a few hundred kilobytes. A store in memory, which otherwise needs no
+            thread, runs it in one, and everything after it, which may read that again.
 
         Raises:
           StoreBusy: other processes kept the database locked, or it was not reachable, for longer than `open_store`

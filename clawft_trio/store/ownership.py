@@ -57,6 +57,8 @@ class _Step:
     outlives_turn: bool
     #: called once: with True when it is written, with False when the turn has ended without it
     ended: Callable[[bool], None]
+    #: as for `Store.transact`
+    large: bool = False
 
 
 @attrs.define(eq=False)
@@ -253,6 +255,7 @@ class Ownership:
         work: Work[object],
         *,
         outlives_turn: bool,
+        large: bool = False,
         ended: Callable[[bool], None] = lambda _: None,
     ) -> None:
         """Write a step together with the next write of the turn, or within a quarter of the leases' length.
@@ -266,7 +269,7 @@ class Ownership:
         guarded = self._turns.get(turn_id)
         if guarded is None:
             raise LeaseLost("the turn is over")
-        guarded.pending.append(_Step(work, outlives_turn, ended))
+        guarded.pending.append(_Step(work, outlives_turn, ended, large=large))
 
     async def write(
         self,
@@ -300,6 +303,7 @@ class Ownership:
                 concurrent=concurrent,
                 durability=durability,
                 repeatable=True,
+                large=any(step.large for step in steps),
             )
         except LeaseLost:
             if self._held.get(lease.name) == lease:

@@ -78,6 +78,7 @@ class PostgresStore:
         concurrent: bool = False,
         durability: Durability = "power",
         repeatable: bool = False,
+        large: bool = False,
     ) -> T:
         """Run *function* in one transaction; see `Store.transact`.
 
@@ -86,6 +87,7 @@ class PostgresStore:
 
         Cancellation: `Cancelled` means that nothing was written.
         """
+        del large  # everything runs in a thread
         del durability  # the server's commit is awaited: its crash must not lose what this process survives
         value = await self._run(
             function,

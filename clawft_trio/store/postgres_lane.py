@@ -356,11 +356,13 @@ class Lane:
             return StoreCorrupt(
                 f"{source}: does not have what a statement needs: {exc.diag.message_primary}", path=source
             )
-        if state.startswith("22"):  # a text with NUL, a number out of range
+        if state.startswith(("22", "54")):  # a text with NUL, a number out of range, a key that is too long
             return StoreError(f"{source}: a value cannot be stored: {exc.diag.message_primary}", path=source)
         if state == "57014":
             return StoreBusy(f"{source}: a statement took longer than {STATEMENT:g} s", path=source)
-        return exc
+        if state.startswith("23"):  # a violated constraint is the caller's
+            return exc
+        return StoreError(f"{source}: {exc.diag.message_primary}", path=source)
 
     def _away(self, exc: psycopg.Error) -> StoreError:
         detail = exc.diag.message_primary or type(exc).__name__

@@ -19,7 +19,7 @@ from clawft_trio.store.interface import Connection, Durability, Engine, Listener
 from clawft_trio.store.listeners import Listeners
 from clawft_trio.store.migrations import Migration, apply, missing, present_versions
 from clawft_trio.store.sqlite_errors import Named, is_locked
-from clawft_trio.store.sqlite_lanes import Lane, Reader, Writer
+from clawft_trio.store.sqlite_lanes import Lane, Reader, SharedConnection, Writer
 
 T = TypeVar("T")
 
@@ -59,6 +59,7 @@ class SqliteStore:
         concurrent: bool = False,
         durability: Durability = "power",
         repeatable: bool = False,
+        large: bool = False,
     ) -> T:
         """Run *function* in one transaction; see `Store.transact`.
 
@@ -68,7 +69,7 @@ class SqliteStore:
         Cancellation: `Cancelled` means that nothing was written.
         """
         del concurrent, repeatable  # there is one writer, and the result of each commit is known
-        return await self._writer.run(function, durable=durability == "power")
+        return await self._writer.run(function, durable=durability == "power", large=large)
 
     async def read(self, function: Work[T]) -> T:
         """Run *function*, which only reads, at the same time as a writer.
@@ -132,9 +133,10 @@ async def _open_in_memory(
 ) -> tuple[Writer, Reader]:
     await trio.lowlevel.checkpoint()
     source, token = "the store in memory", trio.lowlevel.current_trio_token()
-    connection = sqlite3.connect(":memory:", isolation_level=None)
-    writer = Writer(connection, listeners, token, source=source, busy=0.0, threaded=False)
-    reader = Reader(connection, token, source=source, threaded=False)
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    shared = SharedConnection()
+    writer = Writer(connection, listeners, token, source=source, busy=0.0, shared=shared)
+    reader = Reader(connection, token, source=source, shared=shared)
     lanes += [writer, reader]
     writer.transaction(lambda inside: apply(inside, steps, engine="sqlite", source=source))
     return writer, reader
@@ -152,10 +154,10 @@ async def _open_file(
     token, source = trio.lowlevel.current_trio_token(), str(path)
 
     def open_writer() -> Writer:
-        return Writer(_connect(path), listeners, token, source=source, busy=busy, threaded=True)
+        return Writer(_connect(path), listeners, token, source=source, busy=busy)
 
     def open_reader() -> Reader:
-        return Reader(_connect(path), token, source=source, threaded=True)
+        return Reader(_connect(path), token, source=source)
 
     writer = await trio.to_thread.run_sync(open_writer)
     lanes.append(writer)
@@ -184,6 +186,7 @@ def _prepare(writer: Writer, path: Path, steps: tuple[Migration, ...], durabilit
         # Several processes may open a new file at once; only one of them can switch it to WAL.
         _retry_while_locked(lambda: connection.execute("PRAGMA journal_mode = WAL"), writer._busy)
         writer.set_durability(durability)
+        writer.watch(path)
         connection.execute("PRAGMA foreign_keys = ON")
     _migrate(writer, steps, source)
 

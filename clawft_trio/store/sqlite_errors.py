@@ -9,6 +9,9 @@ from clawft_trio.errors import StoreBusy, StoreCorrupt, StoreError, StoreReadOnl
 
 _NOT_A_STORE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+# Constraints that this package's statements cannot violate in its own tables; the others are the caller's.
+# The second is `SQLITE_CONSTRAINT_DATATYPE`, which older versions of Python do not name.
+_FOREIGN = frozenset({sqlite3.SQLITE_CONSTRAINT_TRIGGER, sqlite3.SQLITE_CONSTRAINT | 12 << 8})
 _BROKEN = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
 
 
@@ -55,8 +58,12 @@ class Named:
 def _typed(exc: BaseException, source: str, *, reads: bool) -> BaseException:  # noqa: PLR0911 - one line for each kind
     if isinstance(exc, UnicodeEncodeError):
         return StoreError(f"{source}: a text with a lone surrogate cannot be stored", path=source)
+    if isinstance(exc, sqlite3.DataError | OverflowError):
+        return StoreError(f"{source}: a value is too large to be stored: {exc}", path=source)
     if not isinstance(exc, sqlite3.DatabaseError):
         return exc
+    if getattr(exc, "sqlite_errorcode", 0) in _FOREIGN:
+        return StoreCorrupt(f"{source}: holds what this package did not write: {exc}", path=source)
     code = _code(exc)
     if code in _NOT_A_STORE:
         return StoreCorrupt(f"{source}: is damaged or is no store: {exc}", path=source)

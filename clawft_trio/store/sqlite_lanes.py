@@ -10,13 +10,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
 import outcome
 import trio
 
-from clawft_trio.errors import StoreClosed
+from clawft_trio.errors import StoreClosed, StoreError
 from clawft_trio.store.interface import Durability, Work
 from clawft_trio.store.jobs import Job
 from clawft_trio.store.listeners import Listeners
@@ -41,21 +42,41 @@ class _Done:
     texts: Sequence[str] = ()
 
 
+class SharedConnection:
+    """Runs the jobs of the two lanes of a database in memory one at a time: they have one connection."""
+
+    def __init__(self) -> None:
+        self.lock: trio.Lock = trio.Lock()
+        #: whether jobs run in a thread, because there may be large texts
+        self.in_thread: bool = False
+
+
 class Lane:
-    """One connection. Jobs run on it one after another, in a thread that runs while there are jobs."""
+    """One connection. Jobs run on it one after another, in a thread that runs while there are jobs.
+
+    Args:
+      shared: for a database in memory, whose small jobs need no thread.
+    """
 
     def __init__(
-        self, connection: sqlite3.Connection, token: trio.lowlevel.TrioToken, *, source: str, threaded: bool
+        self,
+        connection: sqlite3.Connection,
+        token: trio.lowlevel.TrioToken,
+        *,
+        source: str,
+        shared: SharedConnection | None = None,
     ) -> None:
         self.closed: bool = False
         self.failed: int = 0
         self._connection = connection
         self._source = source
         self._named = Named(source)
-        self._threaded = threaded
+        self._shared = shared
         self._jobs: deque[Job[Any]] = deque()
         self._active = False
         self._idle: trio.Event | None = None
+        #: what the last transactions sent to the listeners
+        self._texts: list[str] = []
         self._token = token
 
     @property
@@ -66,22 +87,30 @@ class Lane:
     def _count_failures(self, number: int) -> None:
         self.failed += number
 
-    async def _submit(self, function: Work[T], *, durable: bool) -> T:
+    async def _submit(self, function: Work[T], *, durable: bool, large: bool = False) -> T:
         if self.closed:
             await trio.lowlevel.checkpoint()
             raise StoreClosed(f"{self._source} is closed", path=self._source)
         job = Job(function, durable=durable)
-        if not self._threaded:
-            await trio.lowlevel.checkpoint()
-            began = trio.current_time()
-            value = self._run_inline(job)
-            if trio.current_time() - began > _SLOW:
-                await trio.lowlevel.cancel_shielded_checkpoint()
-            return value
+        if self._shared is not None:
+            return await self._run_in_turn(self._shared, job, large=large)
         await trio.lowlevel.checkpoint_if_cancelled()
         self._jobs.append(job)
         self._start()
         return await job.wait()
+
+    async def _run_in_turn(self, shared: SharedConnection, job: Job[T], *, large: bool) -> T:
+        async with shared.lock:
+            shared.in_thread = shared.in_thread or large
+            if shared.in_thread:
+                value = await trio.to_thread.run_sync(self._run_inline, job)
+            else:
+                began = trio.current_time()
+                value = self._run_inline(job)
+                if trio.current_time() - began > _SLOW:
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+            self._publish_texts(self._texts.copy())
+        return value
 
     def _start(self) -> None:
         if not self._active:
@@ -137,15 +166,24 @@ class Lane:
         while self._active:
             self._idle = trio.Event()
             await self._idle.wait()
-        if self._threaded:
+        if self._shared is None:
             await trio.to_thread.run_sync(self._connection.close)
         else:
-            await trio.lowlevel.checkpoint()
-            self._connection.close()
+            async with self._shared.lock:
+                self._connection.close()
 
 
 class _RolledBack(Exception):
     """The failure of one job has rolled back the transaction of its group."""
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return the identity of the file at *path*; None when there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 class Writer(Lane):
@@ -159,22 +197,26 @@ class Writer(Lane):
         *,
         source: str,
         busy: float,
-        threaded: bool,
+        shared: SharedConnection | None = None,
     ) -> None:
-        super().__init__(connection, token, source=source, threaded=threaded)
+        super().__init__(connection, token, source=source, shared=shared)
         self.written: int = 0
         self.commits: int = 0
         self.synced: int = 0
         self._busy = busy
         self._listeners = listeners
+        self._file: tuple[Path, tuple[int, int] | None] | None = None
         #: whether a commit ever waits for the disk, and whether the next one does
         self._may_sync: bool = False
         self._syncs: bool = False
-        self._texts: list[str] = []
         connection.create_function("now_seconds", 0, time.time)
         connection.create_function("notify_listeners", 1, self._texts.append)
 
-    async def run(self, function: Work[T], *, durable: bool) -> T:
+    def watch(self, path: Path) -> None:
+        """Refuse to write from now on while the file at *path* is not the one that it is now."""
+        self._file = path, _identity(path)
+
+    async def run(self, function: Work[T], *, durable: bool, large: bool = False) -> T:
         """Run *function* in a transaction.
 
         Raises:
@@ -182,7 +224,7 @@ class Writer(Lane):
 
         Cancellation: `Cancelled` means that nothing was written.
         """
-        return await self._submit(function, durable=durable)
+        return await self._submit(function, durable=durable, large=large)
 
     def set_durability(self, durability: Durability) -> None:
         """Set whether commits wait for the disk; call it while nothing runs."""
@@ -232,6 +274,9 @@ class Writer(Lane):
 
     def begin(self, wanted: Callable[[], object]) -> bool:
         """Lock the database for writing; return False when none of its jobs is wanted any more."""
+        if self._file is not None and _identity(self._file[0]) != self._file[1]:
+            # What is written to a file without a name is lost, and other processes use another file.
+            raise StoreError(f"{self._source}: the file was removed or replaced while it was open", path=self._source)
         deadline = time.monotonic() + self._busy
         while True:
             try:
@@ -313,9 +358,7 @@ class Writer(Lane):
 
     def _run_inline(self, job: Job[T]) -> T:
         job.take()
-        value = self.transaction(job.function)
-        self._publish_texts(self._texts.copy())
-        return value
+        return self.transaction(job.function)
 
     def transaction(self, function: Work[T], wanted: Callable[[], object] = lambda: True) -> T:
         """Run *function* in a separate transaction, in the calling thread; call it while no job runs."""
@@ -343,13 +386,18 @@ class Reader(Lane):
     """The connection that only reads."""
 
     def __init__(
-        self, connection: sqlite3.Connection, token: trio.lowlevel.TrioToken, *, source: str, threaded: bool
+        self,
+        connection: sqlite3.Connection,
+        token: trio.lowlevel.TrioToken,
+        *,
+        source: str,
+        shared: SharedConnection | None = None,
     ) -> None:
-        super().__init__(connection, token, source=source, threaded=threaded)
+        super().__init__(connection, token, source=source, shared=shared)
         self.done: int = 0
         self._named = Named(source, reads=True)
         connection.create_function("now_seconds", 0, time.time)
-        if threaded:
+        if shared is None:
             connection.execute("PRAGMA query_only = ON")
 
     async def run(self, function: Work[T]) -> T:

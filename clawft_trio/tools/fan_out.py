@@ -301,6 +301,9 @@ class FanOut:
                 # Only the class: the text of the error may hold secrets. The whole error is the cause.
                 problem = f"the approval failed with {type(exc).__name__}"
                 raise PermissionDenied(f"This call was not approved: {problem}.") from exc
+        if decision is True and trio.current_time() > deadline:
+            # A function that shields its question from the deadline: the person may have answered another situation.
+            decision = "the decision came too late"
         if decision is not True:
             raise PermissionDenied("This call was not approved" + (f": {decision}" if decision else "."))
 

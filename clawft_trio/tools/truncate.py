@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import re
 from collections import deque
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence, Set as AbstractSet, ValuesView
-from itertools import islice
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, Set as AbstractSet, ValuesView
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
@@ -53,7 +53,7 @@ _UNENCODABLE = (TypeError, ValueError, RecursionError, OverflowError)
 def answer_text(value: object, *, limit: int = RESULT_LIMIT) -> str:
     """Convert *value* to text for a model: text stays text, everything else becomes JSON, in at most *limit* bytes.
 
-    Text that is a JSON object or array is still one after a cut.
+    *limit* is at least 256. Text that is a JSON object or array is still one after a cut.
     """
     if isinstance(value, bytes | bytearray | memoryview):
         value = bytes(value).decode(errors="replace")
@@ -99,7 +99,7 @@ def _cut_text(text: str, limit: int) -> str:
             return _fit(_parsed(text), limit).decode()
         except (InvalidData, ValueError, RecursionError):
             pass
-    room = max(0, limit - len(_left_out(len(text), len(text), "characters")) - 1)
+    room = limit - len(_left_out(len(text), len(text), "characters")) - 1
     kept = _utf8(text[:room])[:room].decode(errors="ignore")
     return f"{kept}\n{_left_out(len(text) - len(kept), len(text), 'characters')}"
 
@@ -134,7 +134,7 @@ def _fit(value: object, room: int, depth: int = 0) -> bytes:
     if depth < _DEEPEST and isinstance(value, list | tuple):
         return _fit_array(value, room, depth)
     # Integers that JSON libraries cannot write become text; other values here are nested too deeply.
-    text = _text_of(value)[: room // 2] if isinstance(value, int) else f"[truncated: a {type(value).__name__} left out]"
+    text = _text_of(value)[: room - 2] if isinstance(value, int) else f"[truncated: a {type(value).__name__} left out]"
     return encode_json(text)
 
 
@@ -237,22 +237,24 @@ def _own_bytes(value: object, below: list[object], enough: int) -> int:
     """Return the bytes of *value* without its members, which are added to *below*."""
     if isinstance(value, str | bytes):
         return len(value) + 2
+    members: Iterable[object]
     if isinstance(value, dict):
-        if 4 * len(value) <= enough:
-            below.extend(value)
-            below.extend(value.values())
-        return 2 + 2 * len(value)
-    if isinstance(value, list | tuple | set | frozenset):
-        if len(value) <= enough:
-            below.extend(value)
-        return 1 + len(value)
-    return 1
+        size, members = 1 + 2 * len(value), chain(value, value.values())
+    elif isinstance(value, list | tuple | set | frozenset):
+        size, members = 1 + len(value), value
+    else:
+        return 1
+    if size <= enough:
+        below.extend(members)
+    return size
 
 
 def _fit_string(text: str, room: int) -> bytes:
     encoded = encode_json(_utf8(text[:room]).decode())
+    if len(encoded) <= room:
+        return encoded  # lone surrogates were replaced, and nothing is left out
     note = _left_out(len(text), len(text), "characters")
-    found = _CHARACTERS.match(encoded, 1, min(len(encoded) - 1, room - len(note) - 3))
+    found = _CHARACTERS.match(encoded, 1, room - len(note) - 2)
     assert found is not None  # it matches nothing, if need be
     kept: str = decode_json(b'"' + found[0].decode(errors="ignore").encode() + b'"')
     return encode_json(f"{kept} {_left_out(len(text) - len(kept), len(text), 'characters')}")
@@ -279,14 +281,14 @@ def _mark(missing: int, total: int, what: str) -> bytes:
 
 def _fit_object(fields: dict[Any, Any], room: int, depth: int) -> bytes:
     mark = _mark(len(fields), len(fields), "fields")[1:-1]
-    left = room - 2 - len(mark) - 1
+    left = room - 2 - len(mark)
     # A field takes at least four bytes, so that more fields cannot fit.
     names = [_name(key) for key, _ in zip(fields, range(left // 4), strict=False)]
     sizes = [len(name) + 2 + _at_least(value, left) for name, value in zip(names, fields.values(), strict=False)]
     level = _fair_share(sizes, left)
     kept: list[bytes] = []
     for name, value in zip(names, fields.values(), strict=False):
-        share = min(left, max(level, 0)) - len(name) - 2
+        share = min(left, level) - len(name) - 2
         whole = _whole(value, share)
         if whole is None and share < _WORTH_CUTTING:
             break

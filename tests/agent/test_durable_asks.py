@@ -11,9 +11,9 @@ import pytest
 import trio
 from judged import ScriptedProvider
 
-from clawft_trio import open_agent
-from clawft_trio.errors import StoreError
-from clawft_trio.testing import Finish, Say
+from clawft_trio import open_agent, tool
+from clawft_trio.errors import Refused, StoreError
+from clawft_trio.testing import CallTool, Finish, Say
 
 CHILD = """
 import os, signal, sys
@@ -81,6 +81,35 @@ async def test_asked_at_once_by_two_agents_it_is_one_turn(shared_place) -> None:
                 nursery.start_soon(ask, second)
     assert texts == ["hello", "hello"]
     assert len(provider.requests) == 1
+
+
+@pytest.mark.parametrize("other", [{"sender_id": "eve"}, {"session": "another"}], ids=["sender", "session"])
+async def test_the_id_of_a_turn_belongs_to_its_first_sender_and_session(shared_place, other) -> None:
+    began, refused = trio.Event(), trio.Event()
+
+    @tool
+    async def wait() -> str:
+        """Wait."""
+        began.set()
+        await refused.wait()
+        return "waited"
+
+    provider = ScriptedProvider([CallTool("wait", {}), Finish()], [Say("secret"), Finish()], name="p")
+    async with (
+        open_agent(["p/m"], providers={"p": provider}, tools=[wait], store=shared_place) as first,
+        open_agent(["p/m"], providers={"p": provider}, store=shared_place) as second,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(lambda: first.ask("hi", turn_id="one", sender_id="ana"))
+        await began.wait()
+        # While it runs, and after it has ended.
+        with pytest.raises(Refused, match="another sender or session"):
+            await second.ask("hi", turn_id="one", **other)
+        refused.set()
+        assert (await second.ask("another text", turn_id="one", sender_id="ana")).text == "secret"
+        with pytest.raises(Refused, match="another sender or session"):
+            await second.ask("hi", turn_id="one", **other)
+    assert len(provider.requests) == 2
 
 
 async def test_a_typed_answer_is_read_from_the_stored_reply(tmp_path: Path) -> None:

@@ -34,6 +34,11 @@ ODD = [
     ("\U0001f600é", "e\u0301"),
     (" a ", "\t"),
     ("x" * 5000, "y" * 1000),
+    ("\U0001f600" * 500, "\U0001f601" * 500),
+    ("one chat", "\ud800"),
+    ("one chat", "\ufffd"),
+    ("one chat", "after a surrogate"),
+    ("\udfff", "m"),
 ]
 
 
@@ -62,6 +67,41 @@ async def test_messages_with_unusual_names_have_separate_replies(place) -> None:
                 if reply.kind == "final":
                     found[reply.chat_id, reply.reply_to] = reply.content
     assert found == {key: f"text {number}" for number, key in enumerate(ODD)}
+
+
+@pytest.mark.parametrize(
+    "channel",
+    ["a\0b", "\ud800", "x" * 9000, "\U0001f600" * 500, "a\nb", "a%00"],
+    ids=["NUL", "surrogate", "long", "emoji", "line feed", "escape"],
+)
+async def test_a_channel_may_have_any_name(place, channel: str) -> None:
+    provider = ScriptedProvider(choose=choose, name="p")
+    config = parse_config('{"routing": {"permissions": {"zero_trust": {"level": 1, "rateLimit": 0}}}}')
+    async with open_agent(["p/m"], providers={"p": provider}, config=config, store=place) as agent:
+        message, replies = (
+            InboundMessage(channel=channel, sender_id="u", chat_id="c", id="m", content="hello"),
+            agent.bus.outbound(channel),
+        )
+        assert await agent.bus.publish_inbound(message)
+        with trio.fail_after(60):
+            reply = await anext(replies)
+            while reply.kind != "final":
+                reply = await anext(replies)
+        assert (reply.channel, reply.reply_to) == (channel, "m")
+
+
+@pytest.mark.parametrize("name", ["a\0b\ud800", "x" * 9000, "\U0001f600" * 3000], ids=["unstorable", "long", "emoji"])
+async def test_a_session_and_a_turn_may_have_any_name(place, name: str) -> None:
+    provider = ScriptedProvider(choose=choose, name="p")
+    async with open_agent(["p/m"], providers={"p": provider}, store=place) as agent:
+        for _ in range(2):
+            assert (await agent.ask("hello", session=name)).text == "hello"
+        # Even with texts that differ only at their end.
+        assert (await agent.ask("hello", session=name + "other")).text == "hello"
+        assert [len(request.messages) for request in provider.requests] == [1, 3, 1]
+        if place is not None:
+            assert (await agent.ask("hello", session=name, turn_id=name)).text == "hello"
+            assert len(await Sessions(agent.parts.store).history(name)) == 6
 
 
 UNSTORABLE = "a\0b\ud800c"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 from judged import ScriptedProvider, open_fault_server
+from net.servers import Conversation, open_server, response
 
 from clawft_trio.agent import Agent, AgentOptions, AskOptions, open_agent, serve_agent
 from clawft_trio.agent.turn_types import RoundStarted, ToolsAnswered, TurnPolicy
@@ -242,6 +243,27 @@ async def test_the_settings_of_the_configuration_take_effect(tmp_path: Path) -> 
         assert server.requests[0].headers["authorization"] == "Bearer secret-key"
 
 
+async def test_a_provider_gets_no_more_concurrent_requests_than_the_configuration_allows() -> None:
+    running, most = 0, 0
+
+    async def talk(conversation: Conversation) -> None:
+        nonlocal running, most
+        while await conversation.request() is not None:
+            running += 1
+            most = max(most, running)
+            await trio.sleep(0.1)
+            running -= 1
+            await conversation.send(response(b'{"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}'))
+
+    async with open_server(talk) as server:
+        own = {"apiBase": server.url, "apiKey": "k", "concurrency": 2}
+        config = parse_config(json.dumps({"providers": {"mine": own}}))
+        async with open_agent(["mine/m"], config=config) as agent, trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(agent.ask, "hello")
+    assert most == 2
+
+
 async def test_a_channel_is_served_and_what_it_has_not_sent_is_sent_before_the_end(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -265,6 +287,33 @@ async def test_a_channel_is_served_and_what_it_has_not_sent_is_sent_before_the_e
     async with open_agent(["p/m"], providers={"p": model}, channels=[chat]):
         await trio.sleep(1)
     assert [(message.kind, message.content, message.reply_to) for message in chat.sent] == [("final", "Hello.", "m1")]
+
+
+async def test_a_channel_that_hangs_is_given_up_after_the_grace_and_its_reply_is_stored(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class Chat:
+        name = "chat"
+        shows_partials = False
+
+        async def send(self, message: object) -> None:
+            sending.set()
+            await trio.sleep_forever()
+
+        async def receive(self, publish: object) -> None:
+            await publish(InboundMessage(channel="chat", sender_id="ana", chat_id="1", content="hello", id="m1"))
+            await trio.sleep_forever()
+
+    sending = trio.Event()
+    config = parse_config('{"routing": {"permissions": {"channels": {"chat": {"level": 1}}}}}')
+    with trio.fail_after(3600):
+        async with open_agent(
+            ["p/m"], providers={"p": ScriptedProvider.saying("hi")}, config=config, channels=[Chat()]
+        ) as agent:
+            await sending.wait()
+            left = trio.current_time()
+        assert trio.current_time() - left == agent.parts.loop.policy.final_reply_grace
+    assert agent.parts.bus.statistics().undelivered == {"chat": 1}
 
 
 async def test_what_an_answer_cost_is_in_the_reply_and_in_the_ledger(tmp_path: Path) -> None:

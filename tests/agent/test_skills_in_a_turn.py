@@ -99,6 +99,55 @@ async def test_a_skill_in_use_approves_its_calls_and_leaves_the_others_to_the_us
     assert [result.outcome for result in reply.tools] == ["refused", "ok", "ok", "refused"]
 
 
+LOAD = CallTool("load_skill", {"name": "git-helper"})
+LOG = CallTool("run_command", {"argv": ["git", "log"]})
+UNREAD = {
+    "loaded beside the call": [[LOAD, LOG, Finish()]],
+    "loaded with wrong arguments": [
+        [CallTool("load_skill", {"name": "git-helper", "x": 1}), Finish()],
+        [LOG, Finish()],
+    ],
+    "loaded by an answer that was cut off": [[LOAD, Finish("length")], [LOG, Finish()]],
+    "not there": [[CallTool("load_skill", {"name": "git_helper"}), Finish()], [LOG, Finish()]],
+    "loaded under the id of a call that succeeded": [
+        [CallTool("note", {}, id="a"), Finish()],
+        [CallTool("load_skill", {"name": "git-helper", "x": 1}, id="a"), Finish()],
+        [LOG, Finish()],
+    ],
+    "loaded in an earlier turn": [[LOAD, Finish()], [Say("loaded"), Finish()], [LOG, Finish()]],
+}
+
+
+@pytest.mark.parametrize("rounds", UNREAD.values(), ids=UNREAD)
+async def test_a_skill_that_the_model_has_not_read_in_this_turn_approves_nothing(tmp_path: Path, rounds: list) -> None:
+    @tool(mode="mutating")
+    async def note() -> str:
+        return "noted"
+
+    asked: list[str] = []
+
+    async def approve(request: ApprovalRequest) -> bool:
+        asked.append(request.tool.name)
+        return request.tool.name == "note"
+
+    (tmp_path / "workspace").mkdir()
+    write_skill(tmp_path / "skills", "git-helper", allowed_tools="Bash(git:*)")
+    config = parse_config(json.dumps({"skills": {"user": str(tmp_path / "skills")}}))
+    model = ScriptedProvider(*rounds, [Say("done"), Finish()])
+    async with open_agent(
+        ["s/m"],
+        providers={"s": model},
+        tools=[run_command, note],
+        workspace=tmp_path / "workspace",
+        config=config,
+        approve=approve,
+    ) as agent:
+        while (reply := await agent.ask("q", session="s")).text != "done":
+            pass
+    assert asked[-1] == "run_command"
+    assert (reply.tools[-1].name, reply.tools[-1].outcome) == ("run_command", "refused")
+
+
 @pytest.mark.parametrize(
     ("text", "loaded"),
     [("/pdf fill form.pdf", True), ("/PDF x", True), ("/pdf", True), ("/hidden x", False), ("/pdfs x", False)],

@@ -11,7 +11,7 @@ from clawft_trio.agent import LoopPolicy, TurnContext, serve_sessions
 from clawft_trio.agent.journal import Journal
 from clawft_trio.agent.open_agent import MIGRATIONS
 from clawft_trio.bus import LeasedUndelivered, MessageBus
-from clawft_trio.errors import StoreBusy, StoreError
+from clawft_trio.errors import StoreBusy, StoreCorrupt, StoreError, StoreReadOnly
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.store import Store, open_store
 from clawft_trio.store.ownership import Ownership
@@ -82,7 +82,7 @@ async def test_on_a_file_the_reply_is_sent_at_once_and_once(tmp_path: Path, fail
     assert sorted(ran) == sorted(replies) == ["m0", "m1"]
 
 
-@pytest.mark.parametrize("error", [StoreError, StoreBusy])
+@pytest.mark.parametrize("error", [StoreError, StoreBusy, StoreReadOnly, StoreCorrupt])
 async def test_on_a_server_the_turn_is_ended_when_it_is_back(postgres, error: type[StoreError]) -> None:
     ran, replies = await answered(postgres.schema(), failures=2, error=error)
     assert ran == replies == ["m0", "m1"]

@@ -118,6 +118,13 @@ async def test_a_model_that_is_not_listed_is_a_problem_with_a_guess() -> None:
     assert found["provider", "server"]["advice"] == "Did you mean gpt-5-mini?"
 
 
+@pytest.mark.parametrize("listed", ["llama3.2:latest", "llama3.2-20260101", "llama3.2"])
+async def test_a_model_is_listed_also_with_a_tag_or_a_date(listed: str) -> None:
+    async with open_server(answering(listing(listed))) as server:
+        found = await findings("--base-url", f"{server.url}/v1", "-m", "llama3.2", code=0)
+    assert found["provider", "server"]["outcome"] == "ok"
+
+
 async def test_the_models_of_a_small_server_are_named() -> None:
     async with open_server(answering(listing("qwen3-8b.gguf", "other"))) as server:
         found = await findings("--base-url", f"{server.url}/v1", "-m", "m", code=1)

@@ -17,7 +17,7 @@ from costs.ledgers import NOON, Clock, claim, open_ledger, usd
 
 from clawft_trio.attempts import Usage
 from clawft_trio.codec import decode_json, encode_json
-from clawft_trio.costs import Bill, Calendar, Limits
+from clawft_trio.costs import Bill, Calendar, Claim, Limits, TurnBudget
 from clawft_trio.errors import BudgetExceeded
 from clawft_trio.testing.sweep import cancel_everywhere
 
@@ -379,3 +379,85 @@ def test_the_ledger_alone_imports_no_http() -> None:
     code = "import sys, clawft_trio.costs; print('httpx' in sys.modules, 'genai_prices' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+async def retry_after(ledger, amount: str | None, sender: str, **more) -> float | None:
+    """The time that the refusal of a reservation gives."""
+    with pytest.raises(BudgetExceeded) as caught:
+        await ledger.reserve(claim(sender), None if amount is None else usd(amount), **more)
+    return caught.value.retry_after
+
+
+async def test_leases_of_others_make_room_in_the_shared_limit_only() -> None:
+    clock = Clock()
+    async with open_ledger(clock, lease=600.0) as ledger:
+        await ledger.reserve(claim("other"), usd("0.9"))
+        clock.pass_(seconds=100)
+        await ledger.reserve(claim("ana"), usd("0.9"))
+        assert await retry_after(ledger, "0.5", "ana", own=DOLLAR) == 600
+        assert await retry_after(ledger, "0.5", "ana", everybody=Limits(daily=2)) == 500
+
+
+async def test_a_call_without_a_price_may_come_back_when_the_first_lease_has_ended() -> None:
+    clock = Clock()
+    async with open_ledger(clock, lease=600.0) as ledger:
+        await ledger.reserve(claim("ana"), usd("0.5"), if_lost=Bill(cost=usd("0.5")))
+        clock.pass_(seconds=100)
+        await ledger.reserve(claim("ana"), usd("0.5"), if_lost=Bill(cost=usd("0.4")))
+        # The first lease leaves nothing, because all of it is charged; the second one leaves ten cents.
+        assert await retry_after(ledger, None, "ana", own=DOLLAR) == 600
+
+
+async def test_tokens_of_a_lost_request_stay_used_when_its_lease_has_ended() -> None:
+    async with open_ledger(lease=600.0) as ledger:
+        lost = Bill(usage=Usage(input_tokens=40))
+        limits = Limits(daily_tokens=100)
+        await ledger.reserve(claim("ana"), usd("0"), own=limits, tokens=100, if_lost=lost)
+        assert await retry_after(ledger, "0", "ana", own=limits, tokens=60) == 600
+        assert await retry_after(ledger, "0", "ana", own=limits, tokens=61) == 12 * 3600
+
+
+async def test_exactly_the_rest_of_a_limit_fits_once_the_lease_of_another_has_ended() -> None:
+    async with open_ledger(lease=600.0) as ledger:
+        spent = await ledger.reserve(claim("ana"), usd("0.4"))
+        await ledger.settle(spent, Bill(cost=usd("0.4")))
+        await ledger.reserve(claim("ana"), usd("0.6"), own=DOLLAR)
+        assert await retry_after(ledger, "0.6", "ana", own=DOLLAR) == 600
+        assert await retry_after(ledger, "0.61", "ana", own=DOLLAR) == 12 * 3600
+        # What is as large as the whole limit fits on another day.
+        assert await retry_after(ledger, "1", "ana", own=DOLLAR) == 12 * 3600
+
+
+async def test_input_outside_of_the_cache_is_what_neither_came_from_it_nor_went_into_it() -> None:
+    async with open_ledger() as ledger:
+        made = await ledger.reserve(claim(), usd("1"))
+        await ledger.settle(
+            made, Bill(usage=Usage(input_tokens=10, cached_tokens=4, cache_write_tokens=6), cost=usd("1"))
+        )
+        (total,) = await ledger.spending()
+        assert total.plain_tokens == 0
+        made = await ledger.reserve(claim(), usd("1"))
+        await ledger.settle(made, Bill(usage=Usage(input_tokens=7, cached_tokens=2), cost=usd("1")))
+        (total,) = await ledger.spending()
+        assert total.plain_tokens == 5
+
+
+async def test_sums_are_exact_to_the_picodollar() -> None:
+    tiny = usd("0.000000000001")
+    of_turn = TurnBudget(turn_id="t", usd=usd("1"))
+    asked = Claim(sender_id="telegram:ana", target="p/m", turn_id="t", budgets=(of_turn,))
+    async with open_ledger() as ledger:
+        for cost in (tiny, usd("0.25") + tiny, usd("0.25") + tiny):
+            made = await ledger.reserve(asked, cost, own=DOLLAR)
+            await ledger.settle(made, Bill(cost=cost))
+        for _ in range(2):
+            await ledger.reserve(asked, usd("0.1") + tiny, own=DOLLAR)
+        (budget,) = await ledger.budgets("telegram:ana", own=DOLLAR)
+        assert (budget.spent, budget.reserved) == (usd("0.5") + 3 * tiny, usd("0.2") + 2 * tiny)
+        (total,) = await ledger.spending()
+        assert total.cost == usd("0.5") + 3 * tiny
+        rest = usd("0.3") - 5 * tiny
+        with pytest.raises(BudgetExceeded) as caught:
+            await ledger.reserve(asked, rest + tiny)
+        assert (caught.value.spent, caught.value.reserved) == (budget.spent, budget.reserved)
+        await ledger.reserve(asked, rest, own=DOLLAR)

@@ -185,8 +185,9 @@ class LedgerMachine(TrioMachine):
             self.over += max(Decimal(0), cost - kept)
 
     def write_owed(self, *, process: int | None = None) -> None:
+        """Close what *process* owes, or everything: after a crash the file alone has what the process owed."""
         for held in self.held.values():
-            if held.owed is not None and process in (None, held.process):
+            if held.owed is not None and (process is None or (process == held.process and not held.orphan)):
                 self.close(held, held.owed)
 
     @rule(target=reservations, which=WHICH, sender=st.sampled_from(SENDERS), amount=CENTS, lost=CENTS,

@@ -60,6 +60,7 @@ def test_reasoning_without_a_price_of_its_own_is_output() -> None:
 def test_a_tier_price_is_the_same_for_every_kind() -> None:
     usage = Usage(input_tokens=700, cached_tokens=200, cache_write_tokens=100, output_tokens=300, reasoning_tokens=30)
     assert ModelPrice.flat(0.1).cost(usage) == Decimal("0.1")
+    assert ModelPrice.flat(0.1).cost(attrs.evolve(usage, web_searches=5)) == Decimal("0.1")
 
 
 @settings(deadline=None, max_examples=50)
@@ -281,6 +282,12 @@ def test_an_alias_has_the_price_of_what_it_names(name: str, same: str) -> None:
     assert prices.of(At(name), 1, WHEN) == explicit[same]
 
 
+def test_an_alias_that_ends_in_an_asterisk_holds_for_what_begins_with_the_whole_rest_of_it() -> None:
+    prices = Prices(listed=listed, aliases={"mine/eu.*": "openai/*"})
+    assert prices.of(At("mine/eu.gpt-5"), 1, WHEN) == FULL
+    assert prices.of(At("mine/eu-gpt-5"), 1, WHEN) is None
+
+
 def test_an_alias_is_looked_up_in_the_list_also_where_the_provider_is_not_listed() -> None:
     asked: list[tuple[str, str]] = []
 
@@ -295,6 +302,25 @@ def test_an_alias_is_looked_up_in_the_list_also_where_the_provider_is_not_listed
     found = prices.find(At("mine/x"), 1, WHEN)
     assert found.price is None
     assert "price_aliases" in found.why
+
+
+def test_the_list_has_higher_prices_for_inputs_above_a_threshold_and_not_at_it() -> None:
+    prices = _load()
+    assert prices is not None
+    at, above = (prices("gemini", "gemini-2.5-pro", number, WHEN) for number in (200_000, 200_001))
+    assert at is not None
+    assert above is not None
+    assert above.input == 2 * at.input
+
+
+def test_the_list_has_the_windows_of_its_models() -> None:
+    prices = Prices(listed=_load(), aliases={"mine/prod": "openai/gpt-4o"}, unlisted={"mine"})
+    asked = ("openai/gpt-4o", "mine/prod", "openai/gpt-4o", "openai/no-such-model", "mine/gpt-4o", "nobody/gpt-4o")
+    window = prices.context_window(At("openai/gpt-4o"))
+    assert window is not None
+    assert window > 100_000
+    assert [prices.context_window(At(name)) for name in asked] == [window, window, window, None, None, None]
+    assert Prices().context_window(At("openai/gpt-4o")) is None
 
 
 def test_the_list_knows_tiers_and_hours_of_the_cache() -> None:

@@ -115,6 +115,21 @@ async def test_a_large_result_of_a_tool_is_cut_outside_of_the_loop(kind: str) ->
     assert "left out" in result.text
 
 
+@pytest.mark.parametrize("unit", ["word ", "wörd€ "])
+@pytest.mark.parametrize("stored", [False, True], ids=["memory", "sqlite"])
+async def test_an_answer_of_almost_the_largest_size_is_stored_and_loaded(
+    tmp_path: Path, unit: str, stored: bool
+) -> None:
+    text = unit * (31 * MIB // len(unit))
+    model = ScriptedProvider([Say(text), Finish()], [Say("fine"), Finish()], name="p")
+    async with open_agent(["p/m"], providers={"p": model}, store=tmp_path / "s.db" if stored else None) as agent:
+        async with bounded_loop():
+            assert len((await agent.ask("q", session="s")).text) == len(text)
+            assert (await agent.ask("q", session="s")).text == "fine"
+        kept = await agent.parts.turns.history.history("s")
+    assert kept[1].text == text
+
+
 async def test_a_history_of_ten_thousand_messages_is_loaded(tmp_path: Path) -> None:
     model = ScriptedProvider(choose=lambda _: [Say("fine"), Finish()], name="p")
     async with open_agent(["p/m"], providers={"p": model}, store=tmp_path / "s.db") as agent:

@@ -15,7 +15,7 @@ from clawft_trio.context import bootstrap
 from clawft_trio.context.memory import Memory
 from clawft_trio.llm import response_builder
 from clawft_trio.mcp import tool_call, toolset
-from clawft_trio.tools import FanOutPolicy, json_schema, path_locks, truncate, workspace
+from clawft_trio.tools import FanOutPolicy, call_ids, json_schema, path_locks, truncate, workspace
 from clawft_trio.tools.builtin import FetchPolicy, FilePolicy, charset, files, search
 from clawft_trio.tools.child_process import ChildPolicy
 from clawft_trio.tools.thread_pool import ThreadPool
@@ -40,6 +40,8 @@ FIGURES = {
         codec._MOST_CHECKED / MIB,
     ),
     "a large result of a tool": (large_json.LARGE / KIB, truncate._MOST_PARSED / MIB),
+    "a large message or result of a session": (large_json.LARGE / KIB,),
+    "ids of tool calls": (call_ids.MAX_ID,),
     "names of senders and chats in keys": (keys._LONGEST,),
     "a named pipe without its other end": (timeline._LONGEST_WAIT,),
     "a path of a file tool": (workspace._MOST_NAMES, workspace._MOST_LINKS),

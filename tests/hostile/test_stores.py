@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -182,3 +183,62 @@ async def test_what_is_no_file_is_a_typed_error(tmp_path: Path, kind: str) -> No
 
 def test_a_corrupt_store_is_a_store_error() -> None:
     assert issubclass(StoreCorrupt, StoreError)
+
+
+def _removed(path: Path) -> None:
+    for name in path.parent.glob(f"{path.name}*"):
+        name.unlink()
+
+
+def _replaced(path: Path) -> None:
+    path.with_suffix(".new").write_bytes(path.read_bytes())
+    path.with_suffix(".new").rename(path)
+
+
+def _moved(path: Path) -> None:
+    path.rename(path.with_suffix(".old"))
+
+
+def _altered(statement: str) -> Callable[[Path], None]:
+    def alter(path: Path) -> None:
+        with sqlite3.connect(path) as db:
+            for name in _tables(path):
+                db.execute(statement.format(name))
+        db.close()
+
+    return alter
+
+
+MEANWHILE = {
+    "removed": _removed,
+    "replaced": _replaced,
+    "moved": _moved,
+    "a trigger that refuses": _altered(
+        """create trigger "t_{0}" before insert on "{0}" begin select raise(abort, 'no'); end"""
+    ),
+    "tables that were renamed": _altered('alter table "{0}" rename to "x_{0}"'),
+    "a log of nonsense": lambda path: path.with_name(f"{path.name}-wal").write_bytes(b"\xff" * 40_000),
+}
+
+
+@pytest.mark.parametrize("change", MEANWHILE.values(), ids=MEANWHILE)
+async def test_a_store_that_another_program_changes_while_it_is_open_is_a_typed_error(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    async with open_agent(["p/m"], providers={"p": model()}, store=tmp_path / "s.db") as agent:
+        await agent.ask("q", session="s")
+        change(tmp_path / "s.db")
+        with pytest.raises(StoreError):
+            await agent.ask("q", session="s")
+        with pytest.raises(StoreError):
+            await agent.ask("q", session="t")
+
+
+async def test_figures_that_overflow_are_a_typed_error(tmp_path: Path) -> None:
+    async with open_agent(["p/m"], providers={"p": model()}, store=tmp_path / "s.db") as agent:
+        await agent.ask("q", session="s")
+        with sqlite3.connect(tmp_path / "s.db") as db:
+            db.execute("update cost_totals set turns = 9223372036854775807")
+        db.close()
+        with pytest.raises(StoreError):
+            await agent.ask("q", session="s")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 import unicodedata
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 import trio
+from cli.terminal import open_terminal
 from hypothesis import given, settings, strategies as st
 from rich.text import Text
 
@@ -40,6 +43,7 @@ from clawft_trio.cli.transcript import Transcript
 from clawft_trio.costs import Spending
 from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.observe import ToolEnded, ToolStarted
+from clawft_trio.testing import CallTool, Finish, Say, Status, open_fault_server
 
 CORPUS = {
     "a link": "\x1b]8;;http://evil.example\x1b\\click\x1b]8;;\x1b\\",
@@ -249,3 +253,30 @@ def test_no_cell_is_a_formula(text: str) -> None:
 @pytest.mark.parametrize("text", ["e\u0301\u0323", "कि्षि", "👩‍❤️‍💋‍👨", "ฏ๎๎", "שָׁלוֹם", "❤️", "علی‌رضا"])
 def test_marks_of_languages_and_emoji_stay(text: str) -> None:
     assert sanitize(text) == text
+
+
+ALL = "".join(text[:60] for text in CORPUS.values())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="terminals")
+@pytest.mark.parametrize("command", ["ask", "chat"])
+async def test_on_a_real_terminal_nothing_foreign_is_a_command(tmp_path: Path, command: str) -> None:
+    scripts = (
+        [Say(ALL), Finish()],
+        [CallTool(ALL, {ALL: ALL}), Finish()],
+        [Say(f"done {ALL}"), Finish()],
+        [Status(400, ALL, ALL)],
+    )
+    # Arguments of a process hold no NUL and no half characters.
+    name = ALL.encode(errors="ignore").decode().replace("\0", "")
+    options = ("-m", name, "--session", name, "--store", str(tmp_path / "s.db"))
+    async with open_fault_server(*scripts[command == "ask" :]) as server:
+        with_input = ("q",) if command == "ask" else ()
+        async with open_terminal(command, *with_input, "--base-url", server.url, *options, within=60) as terminal:
+            if command == "chat":
+                for typed in ("q", "q", "q", "/tools", "/attempts", "/history", "/cost", f"/{name[:40]}", "\x04"):
+                    await terminal.see("\n> ")
+                    await terminal.type(typed if typed == "\x04" else f"{typed}\n".replace("\x05", ""))
+            await terminal.end()
+    assert "done" in terminal.raw
+    assert_harmless(terminal.raw.replace("\r\n", "\n"))

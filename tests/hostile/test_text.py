@@ -52,7 +52,7 @@ def test_text_without_surrogates_is_unchanged(text: str) -> None:
     assert all(one == other or "\ud800" <= other <= "\udfff" for one, other in zip(whole, text, strict=True))
 
 
-LONG = "x" * 499 + "é"
+LONG = "x" * 498 + "é"
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,20 @@ def test_a_key_of_a_long_name_is_short_and_its_own(long: str) -> None:
     for one in (key, *others):
         one.encode()
         assert "\0" not in one
+
+
+LONGEST = ["a" * 9000, "\U0001f600" * 500, "é" * 300, ":" * 500, "\ud800%" * 250]
+
+
+@pytest.mark.parametrize("long", LONGEST, ids=["ascii", "emoji", "accents", "colons", "surrogates"])
+def test_keys_of_long_names_fit_into_an_index(long: str) -> None:
+    # PostgreSQL's limit is 2704 bytes, with the other columns of the index.
+    session, turn, call = joined_key(long, long), joined_key(long, long, long), storable_key(long)
+    assert len((turn + call).encode()) < 2650
+    assert len((storable_key(session) + call).encode()) < 2650
+    assert storable_key(session) == session
+    assert storable_key(call) == call
+    assert storable_key(long + "x") != call
 
 
 @given(ANY_TEXT, ANY_TEXT)

@@ -8,7 +8,7 @@ import pytest
 import trio
 from mcp_http import http_script, initialize, texts_of_concurrent_calls
 
-from clawft_trio.errors import PeerError, SessionLost
+from clawft_trio.errors import PeerError, RequestTimeout, SessionLost
 from clawft_trio.mcp import HttpServer, McpOptions, Supervision, open_mcp
 from clawft_trio.mcp.transports.session_check import PingSupport, SessionCheck
 from clawft_trio.testing import cancel_everywhere
@@ -227,6 +227,22 @@ async def test_a_client_that_is_not_supervised_keeps_the_servers_own_error():
         with trio.fail_after(10), pytest.raises(PeerError, match="Bad Request"):
             await client.call_tool("x")
         assert "ping" not in script.methods()
+
+
+async def test_the_total_of_a_call_includes_the_time_in_the_lost_session():
+    class Slow(Sessions):
+        async def refuse(self, request):
+            if request.message["method"] == "tools/call":
+                await trio.sleep(0.4)
+            await super().refuse(request)
+
+        async def call(self, request):
+            await trio.sleep(0.4)
+            await super().call(request)
+
+    async with http_script(Slow().answer) as script, open_mcp(HttpServer(script.url), options=SUPERVISED) as client:
+        with pytest.raises(RequestTimeout):
+            await client.call_tool("x", total=0.6)
 
 
 async def test_a_call_that_two_sessions_refuse_fails_with_the_servers_own_error():

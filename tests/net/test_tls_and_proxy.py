@@ -9,6 +9,7 @@ import trio
 import trustme
 from net.servers import Conversation, answering, open_server, response
 
+from clawft_trio.attempts import AttemptInProgress
 from clawft_trio.errors import NotConfigured, TransportFailed
 from clawft_trio.net import AddressPolicy, HttpEndpoint
 
@@ -151,9 +152,12 @@ async def test_a_proxy_that_refuses_is_a_transport_failure(library):
     refusal = response(b"no", status="407 Proxy Authentication Required")
     async with open_server(answering(refusal)) as front:
         async with HttpEndpoint("https://example.invalid", library=library, proxy=front.url) as http:
+            attempt = AttemptInProgress("p/m", trio.current_time())
             with pytest.raises(TransportFailed, match="407"):
-                async with http.request("GET"):
+                async with http.request("GET", attempt=attempt):
                     pass
+            # The proxy got no more than `CONNECT`: nothing can have been billed.
+            assert not attempt.sent
             await front.wait_open(0)
             assert http.statistics().busy == 0
 

@@ -133,6 +133,33 @@ def test_a_retry_is_distinguished_from_a_concurrent_hedge() -> None:
     assert [c.role for c in tree.roots[0].children[0].children if c.kind == "attempt"] == ["first", "hedge", "retry"]
 
 
+def test_an_attempt_during_the_wait_of_a_retry_is_the_hedge() -> None:
+    tree = spans_of(
+        [
+            AttemptStarted(at=0.0, target="a/one", **IDS),
+            ended("a/one", 0.0, 1.0, "failed"),
+            RetryScheduled(at=1.0, retry=1, wait=9.0, error=ServerError("down"), **IDS),
+            HedgeStarted(at=5.0, slow="a/one", target="", **IDS),
+            AttemptStarted(at=5.0, target="a/one", **IDS),
+            AttemptStarted(at=10.0, target="a/one", **IDS),
+        ]
+    )
+    assert [c.role for c in tree.roots[0].children[0].children if c.kind == "attempt"] == ["first", "hedge", "retry"]
+
+
+def test_of_two_attempts_that_are_due_each_has_the_role_of_its_target() -> None:
+    tree = spans_of(
+        [
+            AttemptStarted(at=0.0, target="a/one", **IDS),
+            FailedOver(at=5.0, failed="a/one", target="b/two", **IDS),
+            HedgeStarted(at=5.0, slow="a/one", target="c/three", **IDS),
+            AttemptStarted(at=5.0, target="c/three", **IDS),
+            AttemptStarted(at=5.0, target="b/two", **IDS),
+        ]
+    )
+    assert [c.role for c in tree.roots[0].children[0].children] == ["first", "hedge", "failover"]
+
+
 def test_a_wait_that_was_cancelled_ends_with_its_call() -> None:
     tree = spans_of(
         [
@@ -241,3 +268,41 @@ def test_any_stretch_in_any_order_gives_a_tree_with_every_span_inside_its_times(
     tree = spans_of([events[number] for number in order[:length]])
     for span in tree.walk():
         assert tree.start <= span.start <= (tree.end if span.end is None else span.end) <= tree.end
+
+
+def test_a_call_begins_before_its_round_was_reported_and_before_its_first_attempt() -> None:
+    start = AttemptStarted(at=5.0, target="a/one", **IDS)
+    ending = RoundEnded(at=9.0, ending="ok", sender="s", answered_by="a/one", latency=Latency(total=7.0), **IDS)
+    (turn,) = spans_of([start, ending]).roots
+    assert outline(turn.children[0]) == ("call", "a/one", 2.0, 9.0, "ok", [("attempt", "first", 5.0, None, "open")])
+    ending = RoundEnded(at=9.0, ending="ok", sender="s", answered_by="a/one", latency=Latency(total=1.0), **IDS)
+    (turn,) = spans_of([start, ending]).roots
+    assert turn.children[0].start == 5.0
+
+
+def test_of_two_attempts_that_are_due_at_once_the_one_at_the_announced_target_has_its_role() -> None:
+    tree = spans_of(
+        [
+            AttemptStarted(at=0.0, target="a/one", **IDS),
+            RetryScheduled(at=1.0, retry=1, wait=1.0, error=ServerError("down"), **IDS),
+            HedgeStarted(at=2.0, slow="a/one", target="b/two", **IDS),
+            AttemptStarted(at=2.0, target="b/two", **IDS),
+            AttemptStarted(at=2.0, target="a/one", **IDS),
+        ]
+    )
+    attempts = [one for one in tree.roots[0].children[0].children if one.kind == "attempt"]
+    assert [(one.name, one.role) for one in attempts] == [("a/one", "first"), ("b/two", "hedge"), ("a/one", "retry")]
+
+
+def test_an_attempt_has_the_role_of_a_retry_only_when_its_wait_is_over() -> None:
+    def role(started: float) -> str:
+        tree = spans_of(
+            [
+                AttemptStarted(at=0.0, target="a/one", **IDS),
+                RetryScheduled(at=1.0, retry=1, wait=1.0, error=ServerError("down"), **IDS),
+                AttemptStarted(at=started, target="a/one", **IDS),
+            ]
+        )
+        return [one for one in tree.roots[0].children[0].children if one.kind == "attempt"][-1].role
+
+    assert [role(at) for at in (1.9, 2.0, 2.5)] == ["", "retry", "retry"]

@@ -360,3 +360,12 @@ def test_the_lesser_of_two_allows_what_both_allow_at_most(one, other, asked) -> 
 def test_a_pattern_covers_another_only_if_it_matches_everything_that_one_does(wide, narrow, name) -> None:
     if _covers(wide, narrow) and fnmatchcase(name, narrow):
         assert fnmatchcase(name, wide)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "denied", "may"), [("*", "rm*", False), ("rm_file", "rm_*", False), ("*", "ls", True)]
+)
+def test_a_deny_list_overrides_what_is_allowed(allowed: str, denied: str, may: bool) -> None:
+    tools = UserPermissions(tool_access=(allowed,), tool_denylist=(denied,))
+    models = UserPermissions(model_access=(allowed,), model_denylist=(denied,))
+    assert (tools.may_use_tool("rm_file"), models.may_use_model("rm_file")) == (may, may)

@@ -84,6 +84,10 @@ async def test_the_servers_wait_is_kept_to_the_second(autojump_clock: trio.testi
     assert await ask(failing(RateLimited("slow down", retry_after=2.0)), Retry()) == 2.0
 
 
+async def test_a_retry_after_of_zero_means_no_wait(autojump_clock: trio.testing.MockClock) -> None:
+    assert await ask(failing(RateLimited("slow down", retry_after=0.0)), Retry()) == 0.0
+
+
 async def test_a_wait_beyond_the_cap_is_raised_at_once_with_its_time(autojump_clock: trio.testing.MockClock) -> None:
     provider = failing(RateLimited("slow down", retry_after=61.0))
     with pytest.raises(RateLimited) as caught:

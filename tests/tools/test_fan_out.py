@@ -349,14 +349,15 @@ async def test_nothing_written_is_no_arguments(arguments):
     assert answer.text == "pong"
 
 
-@given(st.lists(st.sampled_from(["", "a", "b", "a_2", "call_0"]), max_size=8))
+@given(st.lists(st.sampled_from(["", "a", "b", "a_2", "call_0", "\0", "\ud800", "x" * 20_000]), max_size=8))
 @settings(deadline=None, max_examples=200)
 def test_repaired_ids_are_there_and_different_and_good_ones_stay(ids):
     calls = [ToolCall(id=one, name="x") for one in ids]
     fixed = [one.id for one in repair_ids(calls)]
     assert len(set(fixed)) == len(fixed)
     assert all(fixed)
-    first_use = {one: ids.index(one) for one in ids if one}
+    assert all(len(one) < 17_000 and one.encode() and "\0" not in one for one in fixed)
+    first_use = {one: ids.index(one) for one in ids if one in {"a", "b", "a_2", "call_0"}}
     assert all(fixed[at] == one for one, at in first_use.items())
     assert repair_ids(repair_ids(calls)) == repair_ids(calls)
 
@@ -410,6 +411,17 @@ async def test_silence_is_refusal(autojump_clock):
     registry = ToolRegistry([change], approve=approve, policy=FanOutPolicy(approval=30))
     (answer,) = await registry.execute_all([call("change")], ADMIN_CONTEXT)
     assert (answer.outcome, trio.current_time()) == ("refused", 30.0)
+
+
+async def test_a_decision_after_its_time_is_refusal(autojump_clock):
+    async def approve(request):
+        with trio.CancelScope(shield=True):
+            await trio.sleep(31)
+        return True
+
+    registry = ToolRegistry([change], approve=approve, policy=FanOutPolicy(approval=30))
+    (answer,) = await registry.execute_all([call("change")], ADMIN_CONTEXT)
+    assert answer.outcome == "refused"
 
 
 async def test_asking_that_fails_is_refusal():

@@ -21,6 +21,8 @@ MALFORMED = "malformed"
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ILLEGAL = re.compile(r"[^a-zA-Z0-9_-]")
 _MARK = 8
+_LONGEST_NULL = 64
+"""Characters of `null` with blanks around it."""
 """Characters of a digest in a rewritten name: enough to distinguish two names in one request."""
 
 
@@ -96,7 +98,7 @@ def legal_arguments(text: str) -> str:
     """Return *text* as a JSON object: unchanged, without one layer of quotes, or under the key `MALFORMED`."""
     if arguments_object(text) is not None:
         return text
-    if not text.strip() or text.strip() == "null":
+    if not text or text.isspace() or (len(text) < _LONGEST_NULL and text.strip() == "null"):
         return "{}"
     try:
         inner = msgspec.json.decode(text)

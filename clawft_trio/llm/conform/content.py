@@ -39,7 +39,7 @@ def legal_content(message: Message, rules: Rules, origin: str, changes: Counter[
         if kept is not None:
             parts.append(kept)
     if message.role in {"user", "tool"} and len(parts) > 1:
-        parts = [part for part in parts if not (isinstance(part, Text) and not part.text.strip())] or parts[:1]
+        parts = [part for part in parts if not isinstance(part, Text) or _shows(part)] or parts[:1]
     if len(parts) == len(content) and all(map(_same, parts, content)):
         return message
     return attrs.evolve(message, content=tuple(parts))
@@ -128,11 +128,16 @@ def _noun(part: Image | File) -> str:
     return "image" if isinstance(part, Image) else "file"
 
 
+def _shows(part: Text) -> bool:
+    # `strip` would copy a text of megabytes.
+    return bool(part.text) and not part.text.isspace()
+
+
 def split_media(message: Message) -> tuple[Message, tuple[Image | File, ...]]:
     """Return a tool result without its images and files, and these separately."""
     media = tuple(part for part in message.content if isinstance(part, Image | File))
     rest = tuple(part for part in message.content if not isinstance(part, Image | File))
-    if not any(isinstance(part, Text) and part.text.strip() for part in rest):
+    if not any(isinstance(part, Text) and _shows(part) for part in rest):
         rest = (Text(SEE_BELOW.format(", ".join(map(describe, media)))),)
     return attrs.evolve(message, content=rest), media
 

@@ -37,7 +37,7 @@ def is_blank(message: Message) -> bool:
     """Return whether *message* has no tool calls, no visible text and no other visible part."""
     if message.tool_calls:
         return False
-    return all(isinstance(part, Text) and not part.text.strip() for part in message.content)
+    return all(isinstance(part, Text) and (not part.text or part.text.isspace()) for part in message.content)
 
 
 def _without_blank(messages: Sequence[Message], rules: Rules, changes: Counter[str]) -> Sequence[Message]:
@@ -70,7 +70,7 @@ def _is_empty(message: Message, rules: Rules) -> bool:
 def _shows(part: Part) -> bool:
     """Return whether *part* suffices for an assistant message without calls; reasoning alone does for no vendor."""
     if isinstance(part, Text):
-        return bool(part.text.strip())
+        return bool(part.text) and not part.text.isspace()
     return not isinstance(part, Opaque) or part.block.get("type", "reasoning") not in _REASONING_TYPES
 
 

@@ -1,0 +1,173 @@
+"""Limits of tools at their boundaries, and the defaults of `@tool`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import pytest
+
+from clawft_trio.auth import UserPermissions
+from clawft_trio.errors import InvalidArguments
+from clawft_trio.tools import ToolContext, check_schema, tool, tool as as_tool
+from clawft_trio.tools.truncate import MOST_ITEMS
+
+CONTEXT = ToolContext()
+
+
+async def plain(a: int = 1) -> int:
+    """One line."""
+    return a
+
+
+@pytest.mark.parametrize(("level", "allowed"), [(0, False), (1, False), (2, True), (3, True)])
+def test_a_tool_is_allowed_from_its_level_on(level: int, allowed: bool) -> None:
+    permissions = UserPermissions(level=level, tool_access=("*",))
+    assert tool(required_level=2)(plain).allowed(permissions) is allowed
+    assert tool(plain).allowed(permissions)
+
+
+def test_a_tool_asks_for_each_of_its_custom_permissions() -> None:
+    needy = tool(custom_permissions={"region": "eu", "beta": True})(plain)
+    both = {"region": "eu", "beta": True, "other": 1}
+    assert needy.allowed(UserPermissions(tool_access=("*",), custom_permissions=both))
+    for given in ({}, {"region": "eu"}, {"beta": True}, {"region": "us", "beta": True}):
+        assert not needy.allowed(UserPermissions(tool_access=("*",), custom_permissions=given))
+
+
+def test_an_allowed_alias_allows_a_tool_and_a_denied_alias_denies_it() -> None:
+    aliased = tool(aliases="simple")(plain)
+    assert aliased.allowed(UserPermissions(tool_access=("simple",)))
+    assert aliased.allowed(UserPermissions(tool_access=("plain",)))
+    assert not aliased.allowed(UserPermissions(tool_access=("other",)))
+    assert not aliased.allowed(UserPermissions(tool_access=("*",), tool_denylist=("simple",)))
+    assert not aliased.allowed(UserPermissions(tool_access=("simple",), tool_denylist=("plain",)))
+
+
+def test_a_given_description_replaces_the_docstring_also_when_it_is_empty() -> None:
+    assert tool(plain).description == "One line."
+    assert tool(description="Other.")(plain).description == "Other."
+    assert tool(description="")(plain).description == ""
+
+
+def test_a_keyword_that_is_none_has_its_default() -> None:
+    made = tool(name=None, total=None, idempotent=None)(plain)
+    assert (made.name, made.metadata) == ("plain", tool(plain).metadata)
+
+
+def test_a_tool_is_not_made_of_a_tool() -> None:
+    with pytest.raises(TypeError, match="plain is a tool already"):
+        as_tool(tool(plain))
+
+
+async def test_the_items_of_a_wrapped_async_generator_are_a_list() -> None:
+    def logged(function: Any) -> Any:
+        @functools.wraps(function)
+        def inside(*args: Any, **kwargs: Any) -> Any:
+            return function(*args, **kwargs)
+
+        return inside
+
+    @tool
+    @logged
+    async def count(to: int) -> AsyncIterator[int]:
+        for number in range(to):
+            yield number
+
+    assert await count.run({"to": 3}, CONTEXT) == [0, 1, 2]
+    assert await count.run({"to": 0}, CONTEXT) == []
+
+
+async def test_an_async_generator_gives_as_many_items_as_an_iterator_and_is_closed() -> None:
+    closed = []
+
+    @tool
+    async def endless() -> AsyncIterator[int]:
+        number = 0
+        try:
+            while True:
+                yield number
+                number += 1
+        finally:
+            closed.append(number)
+
+    assert await endless.run({}, CONTEXT) == list(range(MOST_ITEMS))
+    assert closed == [MOST_ITEMS - 1]
+
+
+async def test_an_iterable_parameter_is_a_list_and_an_object_is_anything() -> None:
+    @tool
+    async def take(some: Iterable[int], anything: object, bare: Iterable) -> Any:
+        return some, anything, bare
+
+    properties = take.parameters["properties"]
+    assert properties["some"] == {"type": "array", "items": {"type": "integer"}}
+    assert properties["bare"] == {"type": "array", "items": {}}
+    assert await take.run({"some": [1], "anything": {"a": None}, "bare": ["x", 1]}, CONTEXT) == (
+        [1],
+        {"a": None},
+        ["x", 1],
+    )
+    with pytest.raises(InvalidArguments):
+        await take.run({"some": ["x"], "anything": 1, "bare": []}, CONTEXT)
+
+
+def problems_of(schema: dict[str, Any], arguments: dict[str, Any], *, trusted: bool = True) -> list[str]:
+    with pytest.raises(InvalidArguments) as caught:
+        check_schema({"type": "object", **schema}, trusted=trusted)(arguments)
+    return [str(one) for one in caught.value.problems]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.parametrize(("wrong", "reported"), [(1, 1), (7, 7), (8, 8), (9, 8), (100, 8)])
+def test_the_first_eight_problems_are_reported(wrong: int, reported: int, trusted: bool) -> None:
+    schema = {"properties": {"a": {"type": "array", "items": {"type": "integer"}}}}
+    found = problems_of(schema, {"a": ["x"] * wrong}, trusted=trusted)
+    assert [one.partition(":")[0] for one in found] == [f"$.a[{number}]" for number in range(reported)]
+
+
+def test_the_first_eight_unknown_names_are_reported_and_two_of_them_have_suggestions() -> None:
+    schema = {"properties": {"count": {}, "sort": {}}, "additionalProperties": False}
+    found = problems_of(schema, {f"coun{number}": 1 for number in range(20)})
+    suggestion, known = "; did you mean 'count'?", "; known: count, sort"
+    assert found == [f"$.coun{number}: unknown argument{suggestion if number < 2 else known}" for number in range(8)]
+
+
+@pytest.mark.parametrize(("names", "listed"), [(0, 0), (1, 1), (40, 40), (41, 40)])
+def test_forty_known_names_are_listed(names: int, listed: int) -> None:
+    known = [f"k{number}" for number in range(names)]
+    schema = {"properties": dict.fromkeys(known, {}), "additionalProperties": False}
+    (problem,) = problems_of(schema, {"unlike the others": 1})
+    assert problem == f"$.unlike the others: unknown argument; known: {', '.join(known[:listed]) or 'none'}"
+
+
+@pytest.mark.parametrize(("longer", "mark"), [(0, ""), (1, "…")])
+def test_a_list_of_known_names_has_at_most_three_hundred_characters(longer: int, mark: str) -> None:
+    known = ["a" * 100, "b" * (300 - 100 - len(", ") + longer)]
+    schema = {"properties": dict.fromkeys(known, {}), "additionalProperties": False}
+    (problem,) = problems_of(schema, {"???": 1})
+    assert problem.partition("known: ")[2] == ", ".join(known)[:300] + mark
+
+
+def test_a_long_unknown_name_is_cut() -> None:
+    (problem,) = problems_of({"properties": {}, "additionalProperties": False}, {"n" * 1000: 1})
+    assert problem.partition(":")[0] == "$." + "n" * 60
+
+
+@pytest.mark.parametrize(("longer", "cut"), [(0, False), (1, True)])
+def test_a_problem_has_three_hundred_characters_of_which_the_last_are_kept(longer: int, cut: bool) -> None:
+    schema = {"properties": {"a": {"type": "integer"}}}
+    (shortest,) = problems_of(schema, {"a": ""})
+    room = 300 - len(shortest.removeprefix("$.a: "))
+    (problem,) = problems_of(schema, {"a": "x" * (room + longer)})
+    assert problem.startswith("$.a: …") is cut
+    assert len(problem.removeprefix("$.a: ")) == 300 + cut
+    assert problem[-8:] == shortest[-8:]
+
+
+def test_an_unknown_name_inside_of_an_argument_is_reported_at_the_argument() -> None:
+    inner = {"type": "object", "properties": {"b": {}}, "additionalProperties": False}
+    (problem,) = problems_of({"properties": {"a": inner}}, {"a": {"c": 1}})
+    assert problem.startswith("$.a: ")
+    assert "'c'" in problem
