@@ -438,10 +438,11 @@ class GrowingText:
 
     def write(self, piece: str) -> None:
         """Append *piece*."""
-        self._size += len(piece)
+        size = len(piece)
+        self._size += size
         small = self._small
         small.append(piece)
-        if len(small) >= _MOST_SMALL or len(piece) >= _LARGE:
+        if size >= _LARGE or len(small) >= _MOST_SMALL:
             self._join()
 
     def tell(self) -> int:

@@ -11,8 +11,8 @@ What the caller of a hidden nursery gets:
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import NoReturn
 
 import trio
@@ -86,11 +86,9 @@ def reraise(exc: BaseException) -> NoReturn:
         del exc, context
 
 
-@contextmanager
-def cleanup_scope(grace: float) -> Iterator[trio.CancelScope]:
-    """Limit the awaits of the block to *grace* seconds and shield them from outer cancellation.
+def cleanup_scope(grace: float) -> trio.CancelScope:
+    """Limit the awaits of a `with` block to *grace* seconds and shield them from outer cancellation.
 
     For cleanup that does I/O: it runs even in a cancelled scope, and it ends.
     """
-    with trio.move_on_after(grace, shield=True) as scope:
-        yield scope
+    return trio.move_on_after(grace, shield=True)

@@ -10,7 +10,8 @@ from clawft_trio.chat import ChatRequest
 from clawft_trio.llm.conform import Rules, VendorRules
 from clawft_trio.llm.response_builder import ResponseReader
 from clawft_trio.net.addresses import AddressPolicy
-from clawft_trio.net.http import Clocks, HttpClient, Library
+from clawft_trio.net.http import Clocks
+from clawft_trio.net.http_library import HttpClient, Library
 from clawft_trio.retry_hints import Now
 
 Sign: TypeAlias = Callable[[str, str, bytes], Mapping[str, str] | Awaitable[Mapping[str, str]]]

@@ -110,7 +110,8 @@ class HttpAnswer:
             )
 
     async def _receive(self) -> None:
-        if self.response.content_type == "text/html":
+        content_type = self.response.content_type
+        if content_type == "text/html":
             how = f"a web page answers POST {self.response.url}: check the base URL"
             raise self._invalid(how, body=await self._page())
         # The server may ignore the `stream` option and send a wrong content type: the first byte decides.
@@ -118,7 +119,7 @@ class HttpAnswer:
         # In a list, so that `_stream` can take it out and no frame references it during the stream.
         begun = [await self._beginning(chunks)]
         first = begun[0].lstrip(_BLANK)[:1]
-        labelled = self.response.content_type == "text/event-stream"
+        labelled = content_type == "text/event-stream"
         if first in (b"{", b"[") or (first not in _STREAM and not labelled):
             await self._read_whole(begun.pop(), chunks)
         else:

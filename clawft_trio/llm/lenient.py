@@ -17,6 +17,10 @@ NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """Exceptions of msgspec for bytes that it cannot decode."""
 
 
+# Made once: `json.loads` makes one for each call with options, which takes longer than decoding an event.
+_DECODER = json.JSONDecoder(strict=False, parse_constant=lambda _: None)
+
+
 class NotDecodable(ValueError):
     """The bytes are not JSON, or a field that is used has an impossible type."""
 
@@ -28,7 +32,7 @@ def decode(data: bytes) -> Any:
       NotDecodable: *data* is not JSON, or is nested too deeply.
     """
     try:
-        return json.loads(data, strict=False, parse_constant=lambda _: None)
+        return _DECODER.decode(data.decode(json.detect_encoding(data), "surrogatepass"))
     except (ValueError, RecursionError) as exc:
         raise NotDecodable(str(exc)) from exc
 

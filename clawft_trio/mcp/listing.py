@@ -16,6 +16,7 @@ from clawft_trio.errors import PeerError, ProtocolViolation
 from clawft_trio.mcp.jsonrpc import INVALID_PARAMS
 from clawft_trio.mcp.types import WireRecord, decode_without_nulls
 from clawft_trio.observe import Noted, Observer, fan_out
+from clawft_trio.observe.redaction import cut_redacted
 
 E = TypeVar("E", bound=WireRecord)
 
@@ -161,7 +162,9 @@ class ListReader:
 
     def _report(self, what: str, reason: str) -> None:
         _log.warning("%s: %s: %s", self._server, what, reason)
-        self._observer(Noted(component="mcp", what=what, details={"server": self._server, "reason": reason[:500]}))
+        self._observer(
+            Noted(component="mcp", what=what, details={"server": self._server, "reason": cut_redacted(reason, 500)})
+        )
 
 
 class _Pages:

@@ -16,8 +16,10 @@ from clawft_trio.net.headers import (
 from clawft_trio.net.http import (
     Clocks as Clocks,
     EndpointStatistics as EndpointStatistics,
-    HttpClient as HttpClient,
     HttpEndpoint as HttpEndpoint,
+)
+from clawft_trio.net.http_library import (
+    HttpClient as HttpClient,
     Library as Library,
 )
 from clawft_trio.net.response import HttpResponse as HttpResponse

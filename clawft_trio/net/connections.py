@@ -9,7 +9,6 @@ body is finished; the connection of a failed request is closed.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
@@ -87,11 +86,11 @@ class Connections:
         )
         await self._close_expired()
         connection = self._take(sent.url.origin)
-        async with AsyncExitStack() as on_failure:
-            on_failure.push_async_callback(self._close, connection)
+        try:
             answer = await connection.handle_async_request(sent)
-            on_failure.pop_all()
-
+        except BaseException:
+            await self._close(connection)
+            raise
         return self._http.Response(
             status_code=answer.status,
             headers=answer.headers,

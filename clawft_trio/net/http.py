@@ -14,15 +14,14 @@ A status is not an error here: the layer above, which knows the protocol, interp
 
 from __future__ import annotations
 
-import importlib
 import math
 import re
 import ssl
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypeAlias
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import attrs
@@ -35,19 +34,21 @@ from clawft_trio.net.addresses import AddressPolicy
 from clawft_trio.net.admission import Admission, AdmissionStatistics
 from clawft_trio.net.connections import QUERY, Connections
 from clawft_trio.net.headers import HeaderValue, look_up
-from clawft_trio.net.library_logs import protect_logs, protected_logs
+from clawft_trio.net.http_library import HttpClient, Library, connection_maker, library_of, load_library
+from clawft_trio.net.library_logs import protected_logs
 from clawft_trio.net.network import Network
-from clawft_trio.net.proxies import NamedProxy, environment_proxy, given_proxy, proxy_pool
+from clawft_trio.net.proxies import NamedProxy, environment_proxy, given_proxy
 from clawft_trio.net.response import HttpResponse
-from clawft_trio.observe.redaction import redact_address
-
-Library: TypeAlias = Literal["httpx", "httpx2"]
+from clawft_trio.observe.redaction import cut_redacted, redact_address
 
 # Largest number of parsed URLs that an endpoint keeps. A provider uses one, or one for each model.
 _MOST_URLS = 64
 
 # A compressed stream arrives in bursts, and a compressed page may be a decompression bomb: none is requested.
 _UNCOMPRESSED = {"accept-encoding": "identity"}
+
+# Methods whose requests have no `Content-Length` when they have no body (RFC 9110, 8.6).
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 
 # Headers that a redirect to another origin keeps.
 _HARMLESS = frozenset(
@@ -62,23 +63,6 @@ _HARMLESS = frozenset(
         "user-agent",
     )
 )
-
-
-class HttpClient(Protocol):
-    """The methods used of a client: `httpx.AsyncClient` and `httpx2.AsyncClient` have them."""
-
-    def build_request(
-        self, method: str, url: str, *, content: bytes | None, headers: Any, timeout: Any, extensions: Any
-    ) -> Any:
-        """Build a request."""
-        ...
-
-    async def send(self, request: Any, *, stream: bool, follow_redirects: bool) -> Any:
-        """Send *request*, and return when the headers of the response have arrived.
-
-        Cancellation: the connection is closed.
-        """
-        ...
 
 
 def _positive(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
@@ -179,7 +163,7 @@ class HttpEndpoint:
         self._peers: set[str] = set()
         self._proxy: NamedProxy | None = None
         self._client: HttpClient
-        self._library = _load(_library_of(client) if client is not None else library)
+        self._library = load_library(library_of(client) if client is not None else library)
         if client is None:
             if proxy is not None:
                 self._proxy = given_proxy(proxy)
@@ -190,11 +174,13 @@ class HttpEndpoint:
             if tls is None and (url.scheme == "https" or redirects or verify is False):
                 tls = self._library.http.create_ssl_context(verify=verify, trust_env=trust_env)
             network = Network(policy=policy, write_broke=self._library.core.WriteError)
-            make = _connection_maker(self._library, tls, self._proxy, network, keep_alive)
+            make = connection_maker(self._library, tls, self._proxy, network, keep_alive)
             if self._proxy is None:
                 self._peers = network.peers
             self._connections = Connections(self._library.http, self._library.core, make, most_idle=connections)
-            self._client = self._library.http.AsyncClient(transport=self._connections, trust_env=False, timeout=None)
+            own = self._library.http.AsyncClient(transport=self._connections, trust_env=False, timeout=None)
+            self._client = own
+            self._client_headers = dict(own.headers)
         else:
             self._client = client
 
@@ -322,22 +308,7 @@ class _Sending:
             attempt.admit()
 
     async def send(self, method: str, url: str, content: bytes | None, headers: dict[str, str]) -> HttpResponse:
-        extensions: dict[str, Any] = {"trace": self._note_sent}
-        address: Any = url
-        if self._endpoint._connections is not None:
-            # The query may contain a key, and the library logs the URL of every request: it gets the URL without the
-            # query, which `Connections` adds again.
-            if "?" in url:
-                extensions[QUERY] = self._endpoint._parsed(url).query
-            address = self._endpoint._parsed(url.partition("?")[0])
-        request = self._endpoint._client.build_request(
-            method,
-            address,
-            content=content,
-            headers=headers,
-            timeout=(self._clocks.connect, None, self._clocks.write, None),
-            extensions=extensions,
-        )
+        request = self._built(method, url, content, headers)
         for _ in range(self._endpoint._redirects):
             response = await self._hop(request)
             following = response._raw.next_request
@@ -347,6 +318,33 @@ class _Sending:
             self._check_redirect(request, following)
             request = self._without_secrets(request, following)
         return await self._hop(request)
+
+    def _built(self, method: str, url: str, content: bytes | None, headers: dict[str, str]) -> Any:
+        endpoint, clocks = self._endpoint, self._clocks
+        extensions: dict[str, Any] = {"trace": self._note_sent}
+        if endpoint._connections is None:
+            limits = (clocks.connect, None, clocks.write, None)
+            return endpoint._client.build_request(
+                method, url, content=content, headers=headers, timeout=limits, extensions=extensions
+            )
+        extensions["timeout"] = {"connect": clocks.connect, "read": None, "write": clocks.write, "pool": None}
+        # The query may contain a key, and the library logs the URL of every request: it gets the URL without the
+        # query, which `Connections` adds again.
+        address, separator, _ = url.partition("?")
+        if separator:
+            extensions[QUERY] = endpoint._parsed(url).query
+        target, body = endpoint._parsed(address), content or b""
+        complete = {"host": target.netloc.decode(), **endpoint._client_headers, **headers}
+        if body or method not in _WITHOUT_BODY:
+            complete["content-length"] = str(len(body))
+        # Not made by the client, which merges settings that this one does not have; it takes three times as long.
+        return self._library.http.Request(
+            method,
+            target,
+            headers=[(name.encode(), value.encode()) for name, value in complete.items()],
+            stream=self._library.http.ByteStream(body),
+            extensions=extensions,
+        )
 
     async def _hop(self, request: Any) -> HttpResponse:
         self._request = request
@@ -407,7 +405,7 @@ class _Sending:
 
     def _judge(self, exc: Exception) -> Exception:
         """Return the error of this package for an exception of the library: by its class, never by its text."""
-        text = f"{self._where}: {str(exc)[:200] or type(exc).__name__}"
+        text = f"{self._where}: {cut_redacted(str(exc), 200) or type(exc).__name__}"
         for kind, clock, limit in (
             (self._library.connect_timeouts, "connect", self._clocks.connect),
             (self._library.write_timeouts, "write", self._clocks.write),
@@ -422,80 +420,6 @@ class _Sending:
         if self._endpoint._proxy is not None:
             exc.message = f"{exc.message} (through {self._endpoint._proxy})"
         return exc
-
-
-@attrs.frozen(kw_only=True)
-class _Library:
-    """One of the two libraries, with the classification of its exceptions."""
-
-    name: str
-    http: Any
-    core: Any
-    #: exceptions that are failures of the transport
-    errors: tuple[type[Exception], ...]
-    connect_timeouts: tuple[type[Exception], ...]
-    write_timeouts: tuple[type[Exception], ...]
-    #: exceptions for requests that were invalid before they were sent
-    own_faults: tuple[type[Exception], ...]
-
-
-def _load(name: str) -> _Library:
-    # httpx2 is optional, and httpx imports its core only when needed: this does the same.
-    try:
-        http, core = map(importlib.import_module, (name, name.replace("httpx", "httpcore")))
-    except ImportError as exc:
-        raise NotConfigured(f"{name} is not installed: pip install clawft-trio[{name}]") from exc
-    protect_logs(name)
-    return _Library(
-        name=name,
-        http=http,
-        core=core,
-        errors=(
-            http.HTTPError,
-            http.InvalidURL,
-            core.NetworkError,
-            core.ProtocolError,
-            core.ProxyError,
-            core.TimeoutException,
-            core.UnsupportedProtocol,
-            trio.BrokenResourceError,
-            trio.ClosedResourceError,
-            OSError,
-        ),
-        connect_timeouts=(http.ConnectTimeout, core.ConnectTimeout),
-        write_timeouts=(http.WriteTimeout, core.WriteTimeout),
-        own_faults=(
-            http.LocalProtocolError,
-            http.UnsupportedProtocol,
-            http.InvalidURL,
-            core.LocalProtocolError,
-            core.UnsupportedProtocol,
-        ),
-    )
-
-
-def _library_of(client: HttpClient) -> str:
-    roots = [cls.__module__.partition(".")[0] for cls in type(client).__mro__]
-    return "httpx2" if "httpx2" in roots else "httpx"
-
-
-def _connection_maker(
-    library: _Library,
-    tls: ssl.SSLContext | None,
-    proxy: NamedProxy | None,
-    network: Network,
-    keep_alive: float,
-) -> Callable[[Any], Any]:
-    """Return the library's own function that creates connections. Its pool only creates them and never keeps any."""
-    core = library.core
-    settings: dict[str, Any] = {
-        "ssl_context": tls,
-        "keepalive_expiry": keep_alive,
-        "network_backend": network,
-    }
-    if proxy is None:
-        return core.AsyncConnectionPool(**settings).create_connection  # type: ignore[no-any-return]
-    return proxy_pool(proxy, library.http, core, settings).create_connection  # type: ignore[no-any-return]
 
 
 def _checked_url(base_url: str) -> httpx.URL:

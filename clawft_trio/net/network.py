@@ -227,8 +227,9 @@ class Network:
 
         Cancellation: no socket is left open.
         """
-        if local_address is not None or socket_options is not None:
-            raise NotImplementedError("nothing in this package asks for a local address or socket options")
+        # Part of the interface, but `HttpEndpoint` configures neither.
+        assert local_address is None
+        assert socket_options is None
         return self._connect_in_time(host, port, timeout)
 
     async def _connect_in_time(self, host: str, port: int, limit: float | None) -> SocketConnection:

@@ -61,8 +61,7 @@ class HttpResponse:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with trio.move_on_after(_GRACE, shield=True):
-            await self.finish()
+        await self.finish()
 
     @property
     def content_type(self) -> str:
@@ -115,11 +114,12 @@ class HttpResponse:
         # A body that is dropped halfway leaves five nested generators to the garbage collector. A cancellation ends
         # them all, from the innermost outwards, and each closes its resources.
         try:
-            with trio.CancelScope(shield=True) as scope:  # noqa: ASYNC912 - cancelled from the start, to that end
-                scope.cancel(reason="the rest of the body is not wanted")
-                with suppress(ClawftError):
-                    async for _ in self._chunks:
-                        pass
+            if not self._chunks.ended:
+                with trio.CancelScope(shield=True) as scope:  # noqa: ASYNC912 - cancelled from the start, to that end
+                    scope.cancel(reason="the rest of the body is not wanted")
+                    with suppress(ClawftError):
+                        async for _ in self._chunks:
+                            pass
         finally:
             with cleanup_scope(_GRACE):
                 await self._raw.aclose()
@@ -132,13 +132,15 @@ Judge = Callable[[Exception], Exception]
 class _Chunks:
     """The chunks of a body. An object and not a generator, so that an abandoned iteration needs no closing."""
 
-    __slots__ = ("_errors", "_judge", "_next", "received")
+    __slots__ = ("_errors", "_judge", "_next", "ended", "received")
 
     def __init__(self, body: Any, errors: tuple[type[Exception], ...], judge: Judge) -> None:
         self._next: Callable[[], Any] = body.__aiter__().__anext__
         self._errors = errors
         self._judge = judge
         self.received = 0
+        #: whether the body was received to its end
+        self.ended = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -146,6 +148,9 @@ class _Chunks:
     async def __anext__(self) -> bytes:
         try:
             chunk: bytes = await self._next()
+        except StopAsyncIteration:
+            self.ended = True
+            raise
         except self._errors as exc:
             raise self._judge(exc) from exc
         self.received += len(chunk)

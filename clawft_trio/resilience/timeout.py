@@ -81,10 +81,9 @@ class Timeout(Policy):
         failures: list[BaseException] = []
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(watch.wait_for_expiry)
+                nursery.start_soon(watch.wait_for_expiry, nursery.cancel_scope)
                 try:
-                    with watch.scope:
-                        results.append(await attempt(call.replaced(emit=watch.emit, pulse=watch.pulse)))
+                    results.append(await attempt(call.replaced(emit=watch.emit, pulse=watch.pulse)))
                 except (Exception, ConsumerLeft) as exc:  # noqa: BLE001  # re-raised below, outside the nursery
                     failures.append(exc)
                 nursery.cancel_scope.cancel(reason="attempt ended")
@@ -110,7 +109,6 @@ class _Watch:
     """
 
     def __init__(self, shown: Shown, call: Call, limits: Timeout) -> None:
-        self.scope = trio.CancelScope()
         #: the clock that expired and its limit
         self.expired = ("first_content", 0.0)
         self.shown = shown
@@ -164,15 +162,15 @@ class _Watch:
             self._quiet_for = quiet_for
         self._last = trio.current_time()
 
-    async def wait_for_expiry(self) -> None:
-        """Cancel the scope exactly when a clock expires."""
+    async def wait_for_expiry(self, scope: trio.CancelScope) -> None:
+        """Cancel *scope* exactly when a clock expires."""
         while True:
             limit = self._limit()
             now = trio.current_time()
             due = (now if self._passing or self._waiting else self._last) + limit
             if due <= now:
                 self.expired = ("first_content" if self._kind is None else "gap", limit)
-                self.scope.cancel(reason=f"no {self.expired[0]} within {limit:g} s")
+                scope.cancel(reason=f"no {self.expired[0]} within {limit:g} s")
                 return
             # Signs only move `due` later, except that they may start a shorter clock.
             await trio.sleep_until(min(due, now + self._first, now + self._gap, now + self._tool_gap))
