@@ -77,7 +77,7 @@ class ResultCache:
             return
         while len(self._kept) >= _MAX_KEPT:
             del self._kept[next(iter(self._kept))]
-        self._kept[method, target] = _Kept(value, trio.current_time() + min(ttl_ms / 1000, LONGEST_TTL))
+        self._kept[method, target] = _Kept(value, trio.current_time() + min(ttl_ms, LONGEST_TTL * 1000) / 1000)
 
     def forget(self, *methods: str) -> None:
         """Drop the results of these methods; without any, drop all results."""
