@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import msgspec
 
+from clawft_trio.observe.redaction import Redactor, cut
 from clawft_trio.retry_hints import parse_wait
 
 
@@ -215,8 +216,11 @@ _TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
 _PAGE_HEAD, _PAGE_SHOWN = 4096, 200
 
 
-def page_text(status: int, body: bytes) -> str:
-    """Return what a body that is no error object says: its first line, the title of a web page, or the status' name."""
+def page_text(status: int, body: bytes, mask: Redactor) -> str:
+    """Return what a body that is no error object says: its first line, the title of a web page, or the status' name.
+
+    Secrets are masked by *mask*, which keeps the length of the text.
+    """
     text = body[:_PAGE_HEAD].decode(errors="replace").strip()
     if text[:1] == "<":
         title = _TITLE.search(text)
@@ -225,5 +229,5 @@ def page_text(status: int, body: bytes) -> str:
         text = ""
     line = "".join(char for char in text.partition("\n")[0] if char.isprintable()).strip()
     if line:
-        return line[:_PAGE_SHOWN]
+        return cut(mask(line), _PAGE_SHOWN)
     return responses.get(status, "")

@@ -29,6 +29,7 @@ from clawft_trio.errors import (
 from clawft_trio.llm.error_body import ProviderErrorBody, page_text
 from clawft_trio.llm.secrets import redact
 from clawft_trio.llm.wrong_address import NO_SUCH_API, describe, has_odd_path, is_foreign
+from clawft_trio.observe.redaction import cut
 from clawft_trio.retry_hints import (
     RETRYABLE_STATUSES,
     Now,
@@ -212,9 +213,13 @@ class Failures:
         secret = secret if isinstance(secret, str) else tuple(secret)
         error = ProviderErrorBody.parse(body)
         cls = classify(error, status)
-        message = redact(error.message or page_text(status, body), secret)[:_MAX_MESSAGE]
+
+        def mask(text: str) -> str:
+            return redact(text, secret)
+
+        message = cut(mask(error.message), _MAX_MESSAGE) or page_text(status, body, mask)
         if _is_elsewhere(status, error, request):
-            message = redact(error.message, secret)[:_MAX_MESSAGE]
+            message = cut(mask(error.message), _MAX_MESSAGE)
             cls, message = WrongAddress, describe(request, status, headers, message)
         elif request and status == 404 and not _is_of_model(error):
             message += f" (the answer to {request}: check the model's name and the base URL)"
@@ -254,7 +259,7 @@ class Failures:
         secret = secret if isinstance(secret, str) else tuple(secret)
         error = ProviderErrorBody.of(data)
         cls = classify(error, error.status)
-        message = redact(error.message, secret)[:_MAX_MESSAGE] or "the provider sent an error in its stream"
+        message = cut(redact(error.message, secret), _MAX_MESSAGE) or "the provider sent an error in its stream"
         if request and error.plain and not error.codes and error.status is None and has_odd_path(request):
             # LM Studio answers unknown paths with status 200 and `{"error": "Unexpected endpoint or method."}`.
             cls, message = WrongAddress, describe(request, 200, headers, message)

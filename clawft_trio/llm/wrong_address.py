@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from clawft_trio.observe.redaction import redact_address
+from clawft_trio.observe.redaction import cut, redact_address
 
 # 501 is what Python's own file server answers to a POST.
 NO_SUCH_API = frozenset({301, 302, 303, 307, 308, 404, 405, 501})
@@ -36,7 +36,7 @@ def describe(request: str, status: int, headers: Mapping[str, str], answer: str)
     """What to check when a server has no such API at the address of *request*; *answer* are its own words."""
     steps = _steps(request)
     if 300 <= status < 400:
-        location = redact_address(headers.get("location", "").partition("?")[0])[:200]
+        location = cut(redact_address(headers.get("location", "").partition("?")[0]), 200)
         advice = f"it redirects to {location!r}: put the address that it means into the base URL"
     elif _is_doubled(steps):
         advice = "check the base URL: it must end before the path of the request, usually in /v1"
@@ -44,7 +44,7 @@ def describe(request: str, status: int, headers: Mapping[str, str], answer: str)
         advice = "check the base URL: most end in a version, such as /v1"
     else:
         advice = "check the base URL and that a model server is listening there"
-    answered = f"status {status}: {answer[:_MAX_QUOTED]!r}" if answer else f"status {status}"
+    answered = f"status {status}: {cut(answer, _MAX_QUOTED)!r}" if answer else f"status {status}"
     return f"no model API answers {request} ({answered}); {advice}"
 
 

@@ -16,6 +16,7 @@ from clawft_trio.errors import PeerError, ProtocolViolation
 from clawft_trio.mcp.jsonrpc import INVALID_PARAMS
 from clawft_trio.mcp.types import WireRecord, decode_without_nulls
 from clawft_trio.observe import Noted, Observer, fan_out
+from clawft_trio.observe.redaction import cut_redacted
 
 E = TypeVar("E", bound=WireRecord)
 
@@ -76,7 +77,7 @@ class ResultCache:
             return
         while len(self._kept) >= _MAX_KEPT:
             del self._kept[next(iter(self._kept))]
-        self._kept[method, target] = _Kept(value, trio.current_time() + min(ttl_ms / 1000, LONGEST_TTL))
+        self._kept[method, target] = _Kept(value, trio.current_time() + min(ttl_ms, LONGEST_TTL * 1000) / 1000)
 
     def forget(self, *methods: str) -> None:
         """Drop the results of these methods; without any, drop all results."""
@@ -161,7 +162,9 @@ class ListReader:
 
     def _report(self, what: str, reason: str) -> None:
         _log.warning("%s: %s: %s", self._server, what, reason)
-        self._observer(Noted(component="mcp", what=what, details={"server": self._server, "reason": reason[:500]}))
+        self._observer(
+            Noted(component="mcp", what=what, details={"server": self._server, "reason": cut_redacted(reason, 500)})
+        )
 
 
 class _Pages:

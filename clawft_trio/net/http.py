@@ -39,7 +39,7 @@ from clawft_trio.net.library_logs import protected_logs
 from clawft_trio.net.network import Network
 from clawft_trio.net.proxies import NamedProxy, environment_proxy, given_proxy
 from clawft_trio.net.response import HttpResponse
-from clawft_trio.observe.redaction import redact_address
+from clawft_trio.observe.redaction import cut_redacted, redact_address
 
 # Largest number of parsed URLs that an endpoint keeps. A provider uses one, or one for each model.
 _MOST_URLS = 64
@@ -405,7 +405,7 @@ class _Sending:
 
     def _judge(self, exc: Exception) -> Exception:
         """Return the error of this package for an exception of the library: by its class, never by its text."""
-        text = f"{self._where}: {str(exc)[:200] or type(exc).__name__}"
+        text = f"{self._where}: {cut_redacted(str(exc), 200) or type(exc).__name__}"
         for kind, clock, limit in (
             (self._library.connect_timeouts, "connect", self._clocks.connect),
             (self._library.write_timeouts, "write", self._clocks.write),

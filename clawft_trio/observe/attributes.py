@@ -14,7 +14,7 @@ from clawft_trio.attempts import AttemptRecord, Latency, Usage
 from clawft_trio.errors import ClawftError, InvalidAnswer, InvalidData, ToolError
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.observe.events import Event, ServerOutput, ToolProgress
-from clawft_trio.observe.redaction import Redactor, redact_secrets
+from clawft_trio.observe.redaction import Redactor, cut_redacted, redact_secrets
 
 AttributeValue: TypeAlias = str | int | float | bool | list["AttributeValue"] | dict[str, "AttributeValue"] | None
 """A JSON value."""
@@ -126,10 +126,9 @@ class _Attributes:
                 return None if value is None else type(value).__name__
 
     def _text(self, text: str) -> str:
-        # Cut before masking, so that the cost of masking is bounded; far enough after the part that is kept that a
-        # secret cut in half, which no mask recognizes, cannot be in it.
-        masked = self._mask(whole(text[: 10 * _LONGEST]))
-        return masked if len(masked) <= _LONGEST else masked[: _LONGEST - 1] + "…"
+        # Cut before masking, too, so that the cost of masking is bounded.
+        most = 10 * _LONGEST
+        return cut_redacted(whole(text[:most]), _LONGEST, redact=self._mask, partial=len(text) > most)
 
 
 def whole(text: str) -> str:

@@ -28,7 +28,7 @@ from clawft_trio.observe import events
 from clawft_trio.observe.attributes import RecordedError, error_class, event_name, whole
 from clawft_trio.observe.events import Event, Noted, ServerOutput, ToolProgress
 from clawft_trio.observe.queued_observer import QueuedObserver, open_queue
-from clawft_trio.observe.redaction import Redactor, redact_secrets
+from clawft_trio.observe.redaction import Redactor, cut_redacted, redact_secrets
 
 FORMAT: Literal[1] = 1
 """Version of the format. Readers refuse any other version."""
@@ -222,9 +222,8 @@ class _Plain:
                 return type(value).__name__
 
     def _text(self, text: str) -> str:
-        # As in `attributes_of`: cut before masking, and again before the last place where half a secret may be.
-        masked = self._mask(whole(text[: 2 * _LONGEST_TEXT]))
-        return masked if len(masked) <= _LONGEST_TEXT else masked[:_LONGEST_TEXT] + "…"
+        most = 2 * _LONGEST_TEXT
+        return cut_redacted(whole(text[:most]), _LONGEST_TEXT, redact=self._mask, partial=len(text) > most)
 
 
 def read_recording(lines: Iterable[bytes], *, source: str = "") -> Recording:

@@ -44,17 +44,26 @@ def redact_secrets(text: str) -> str:
     return _SHAPES.sub(_keep_name, text)
 
 
+def cut(text: str, limit: int) -> str:
+    """Return *text*, cut to *limit* characters; a text that was cut ends with `…`."""
+    return text if len(text) <= limit else text[: max(0, limit - 1)] + "…"[:limit]
+
+
 def cut_redacted(text: str, limit: int, *, redact: Redactor = redact_secrets, partial: bool = False) -> str:
     """Mask secrets in *text*, then cut it to *limit* characters, so that no part of a secret remains.
 
     Args:
       partial: *text* is itself the beginning of a longer one: its last word, which may be a part of a secret, is left
         out. Masks are shorter than secrets, so the end of *text* may be inside of *limit*.
+
+    A text that was cut ends with `…`.
     """
+    masked = redact(text)
     if partial:
-        blank = max(map(text.rfind, " \n\t"))
-        text = text[: max(blank, len(text) - _LONGEST_SECRET, 0)]
-    return redact(text)[:limit]
+        # After the masking, so that this cut is in no secret: all but the last are masked.
+        blank = max(map(masked.rfind, " \n\t"))
+        masked = f"{masked[: max(blank, len(masked) - _LONGEST_SECRET, 0)]}…"
+    return cut(masked, limit)
 
 
 _LONGEST_SECRET = 2048

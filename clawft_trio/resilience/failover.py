@@ -16,6 +16,7 @@ from clawft_trio.errors import AllProvidersExhausted, ClawftError, ContextLength
 from clawft_trio.nursery import leaves
 from clawft_trio.observe.events import FailedOver, HedgeStarted
 from clawft_trio.observe.recorded import recorded
+from clawft_trio.observe.redaction import cut_redacted
 from clawft_trio.resilience.hedge import Race
 from clawft_trio.resilience.retry_budget import RetryBudget
 from clawft_trio.resilience.statistics import ProviderStatistics, statistics_of
@@ -326,7 +327,11 @@ def _may_be_well(exc: Exception) -> bool:
     return is_untried(exc) or is_retryable(exc)
 
 
+_LONGEST_LINE = 300
+"""Characters that are shown of the error of one target."""
+
+
 def _line(name: str, exc: Exception) -> str:
     """Return the line of one target in the message of `AllProvidersExhausted`."""
     text = str(exc) or type(exc).__name__
-    return (text if text.startswith(name) else f"{name}: {text}")[:300]
+    return cut_redacted(text if text.startswith(name) else f"{name}: {text}", _LONGEST_LINE)

@@ -9,13 +9,16 @@ import re
 from functools import lru_cache
 
 _TOKEN = re.compile(r"'(?:[^']|'')*'|\?|%|\bnow_seconds\(\)|\bnotify_listeners\(|/\* skip locked \*/")
+CHANNEL = "'clawft_' || left(encode(sha256(convert_to(current_schema(), 'UTF8')), 'hex'), 32)"
+"""The name of the channel of a schema's notifications; a channel's name has at most 63 bytes, like that of a schema."""
+
 _PLACES = {
     "?": "%s",
     "%": "%%",
     "now_seconds()": "extract(epoch from clock_timestamp())::float8",
     # SQLite has one writer and no row locks.
     "/* skip locked */": "FOR UPDATE SKIP LOCKED",
-    "notify_listeners(": "pg_notify('clawft_' || current_schema(), ",
+    "notify_listeners(": f"pg_notify({CHANNEL}, ",
 }
 
 _TYPES = [

@@ -17,6 +17,7 @@ import trio
 from clawft_trio.errors import StoreBusy, StoreClosed, StoreError
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.store.address import shown
+from clawft_trio.store.dialect import CHANNEL
 from clawft_trio.store.interface import Connection, Durability, Engine, Listener, StoreStatistics, Work
 from clawft_trio.store.jobs import Job
 from clawft_trio.store.listeners import Listeners
@@ -152,8 +153,12 @@ class PostgresStore:
             if self._away is not None and trio.current_time() >= deadline:
                 # Another task has just found that out.
                 raise TryAgain(self._away)
-            with trio.move_on_after(_ANSWER):
-                value = await lane.run(Job(function, durable=True), lambda job: use(lane, job))
+            with trio.move_on_after(_ANSWER) as waited:
+
+                def progress() -> None:
+                    waited.deadline = trio.current_time() + _ANSWER
+
+                value = await lane.run(Job(function, durable=True), lambda job: use(lane, job), progress)
                 self._away = None
                 return value
             raise StoreBusy(f"{self._source}: has not answered for {_ANSWER:g} s", path=self._source)
@@ -275,8 +280,8 @@ async def _pass_on(raw: psycopg.Connection[Any], listeners: Listeners) -> None:
 def _listening_connection(address: str) -> psycopg.Connection[Any]:
     raw = connect(address, lock_wait=STATEMENT)
     try:
-        (schema,) = raw.execute("SELECT current_schema()").fetchone() or ("public",)
-        raw.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(f"clawft_{schema}")), prepare=False)
+        row = raw.execute(f"SELECT {CHANNEL}").fetchone()
+        raw.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(str(row and row[0]))), prepare=False)
     except BaseException:
         raw.close()
         raise

@@ -7,7 +7,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -15,12 +15,10 @@ import outcome
 import psycopg
 import trio
 from psycopg.pq import TransactionStatus
-from psycopg.types.numeric import NumericLoader
 
 from clawft_trio.errors import StoreBusy, StoreCorrupt, StoreError, StoreReadOnly
-from clawft_trio.store.dialect import statement_for_postgres
-from clawft_trio.store.interface import Cursor
-from clawft_trio.store.jobs import Job
+from clawft_trio.store.jobs import Job, nothing
+from clawft_trio.store.postgres_session import Numbers, Session
 
 T = TypeVar("T")
 
@@ -43,6 +41,9 @@ _LOCK = f"SELECT pg_advisory_xact_lock({_ONE_AT_A_TIME}, hashtext(current_schema
 _LIFE = "SELECT stats_reset::text FROM pg_stat_bgwriter"
 """Changes with each crash of the server, of one of its processes, and with each failover; a clean restart keeps it."""
 
+_ENCODINGS = frozenset({"UTF8", "SQL_ASCII"})
+"""Encodings of databases that store every text; `SQL_ASCII` stores the bytes unchanged."""
+
 _NOT_COMMITTED = frozenset({"40001", "40P01"})
 """Failures of a COMMIT before it: serialization failure and deadlock."""
 
@@ -59,81 +60,6 @@ class TryAgain(Exception):
         self.unknown = unknown
 
 
-class _Numbers(NumericLoader):
-    """Sums of integers are integers, as on SQLite."""
-
-    def load(self, data: Any) -> Any:
-        number = super().load(data)
-        return int(number) if number.is_finite() and number == number.to_integral_value() else number
-
-
-class _Session:
-    """A psycopg connection with the interface of `Connection`.
-
-    Statements are sent in pipeline mode: a result is waited for where it is looked at, so that statements whose results
-    are not needed cost no round trip of their own. What fails raises at the next result, or at the pipeline's end.
-    """
-
-    def __init__(self, raw: psycopg.Connection[Any]) -> None:
-        self.raw = raw
-        #: how often all results until then were awaited
-        self.syncs: int = 0
-        self._pipeline: psycopg.Pipeline | None = None
-
-    @contextmanager
-    def pipelined(self) -> Iterator[None]:
-        """Send the block's statements in pipeline mode; all of them have ended after it."""
-        with self.raw.pipeline() as self._pipeline:
-            yield
-
-    def wait(self) -> None:
-        """Wait for the results of all statements so far."""
-        assert self._pipeline is not None
-        self._pipeline.sync()
-        self.syncs += 1
-
-    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Cursor:
-        """Run one statement."""
-        return _Result(self, self.raw.execute(statement_for_postgres(sql), parameters, prepare=True))
-
-    def executemany(self, sql: str, rows: Iterable[Sequence[Any]], /) -> Cursor:
-        """Run one statement once per row of parameters."""
-        cursor = self.raw.cursor()
-        cursor.executemany(statement_for_postgres(sql), rows)
-        return _Result(self, cursor)
-
-
-class _Result:
-    """The result of a statement that was sent; waits for it when it is looked at."""
-
-    def __init__(self, session: _Session, cursor: psycopg.Cursor[Any]) -> None:
-        self._session = session
-        self._cursor = cursor
-        self._sent_after = session.syncs
-
-    def _arrived(self) -> psycopg.Cursor[Any]:
-        if self._session.syncs == self._sent_after:
-            self._session.wait()
-        return self._cursor
-
-    @property
-    def rowcount(self) -> int:
-        return self._arrived().rowcount
-
-    @property
-    def description(self) -> Any:
-        return self._arrived().description
-
-    def fetchone(self) -> Any:
-        return self._arrived().fetchone()
-
-    def fetchall(self) -> list[Any]:
-        return self._arrived().fetchall()
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._arrived())
-
-
 class Lane:
     """One connection, opened when it is needed, used by one job at a time."""
 
@@ -141,15 +67,16 @@ class Lane:
         self._address = address
         self._source = source
         self._lock_wait = lock_wait
-        self._session: _Session | None = None
+        self._session: Session | None = None
         #: whether the next job needs a new connection
         self._stale = False
         #: the value of `_LIFE` when the connection was opened
         self._life = ""
         self._cancelling: trio.Event | None = None
+        self._on_progress: Callable[[], None] = nothing
 
-    async def run(self, job: Job[T], transaction: Callable[[Job[T]], None]) -> T:
-        """Run *transaction* for *job* in a thread.
+    async def run(self, job: Job[T], transaction: Callable[[Job[T]], None], progress: Callable[[], None]) -> T:
+        """Run *transaction* for *job* in a thread; call *progress* while it takes long and the server responds.
 
         Cancellation: the statement is cancelled on the server, and its end is awaited.
         """
@@ -159,6 +86,11 @@ class Lane:
             with suppress(trio.RunFinishedError):
                 token.run_sync_soon(job.deliver)
 
+        def progressed() -> None:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(progress)
+
+        self._on_progress = progressed
         job.take()
         trio.lowlevel.start_thread_soon(lambda: transaction(job), ended, "clawft store")
         try:
@@ -211,7 +143,7 @@ class Lane:
             self._commit(session, transaction)
         return value
 
-    def _commit(self, session: _Session, transaction: str) -> None:
+    def _commit(self, session: Session, transaction: str) -> None:
         try:
             tag = session.raw.execute("COMMIT", prepare=False).statusmessage
         except psycopg.OperationalError as exc:
@@ -297,17 +229,30 @@ class Lane:
             raise
         return None if row is None else row[0]
 
-    def _connected(self) -> _Session:
+    def _connected(self) -> Session:
         """Return the connection, outside of any transaction."""
         self._undo()
         if self._session is not None and (self._stale or self._session.raw.closed or self._session.raw.broken):
             self.disconnect()
         if self._session is None:
             self._stale = False
-            self._session = _Session(connect(self._address, lock_wait=self._lock_wait))
+            raw = connect(self._address, lock_wait=self._lock_wait)
+            self._refuse_encoding(raw)
+            self._session = Session(raw, self._progressed)
             row = self._session.raw.execute(_LIFE, prepare=False).fetchone()
             self._life = "" if row is None else str(row[0])
         return self._session
+
+    def _refuse_encoding(self, raw: psycopg.Connection[Any]) -> None:
+        encoding = raw.info.parameter_status("server_encoding")
+        if encoding not in _ENCODINGS:
+            raw.close()
+            raise StoreError(
+                f"{self._source}: the database's encoding is {encoding}, and texts need UTF8", path=self._source
+            )
+
+    def _progressed(self) -> None:
+        self._on_progress()
 
     def disconnect(self) -> None:
         """Close the connection; the next job opens a new one."""
@@ -380,6 +325,7 @@ def connect(address: str, *, lock_wait: float) -> psycopg.Connection[Any]:
     raw: psycopg.Connection[Any] = psycopg.connect(
         address,
         autocommit=True,
+        client_encoding="UTF8",
         connect_timeout=_CONNECT,
         prepare_threshold=0,
         keepalives_idle=10,
@@ -388,7 +334,7 @@ def connect(address: str, *, lock_wait: float) -> psycopg.Connection[Any]:
         tcp_user_timeout=round(STATEMENT * 1000),
     )
     try:
-        raw.adapters.register_loader("numeric", _Numbers)
+        raw.adapters.register_loader("numeric", Numbers)
         raw.execute(
             f"SET statement_timeout = {round(STATEMENT * 1000)}; SET lock_timeout = {locks};"
             f" SET idle_in_transaction_session_timeout = {round(STATEMENT * 1000)}; SET client_min_messages = warning",

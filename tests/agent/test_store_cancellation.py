@@ -338,8 +338,10 @@ async def test_a_question_that_was_cancelled_holds_no_lease_and_is_answered_when
 
 async def test_a_cancelled_copy_leaves_the_target_as_it_was(place) -> None:
     async with open_store(None, migrations=MIGRATIONS) as source, open_store(place, migrations=MIGRATIONS) as target:
-        await claimed(Process(source))
-        await kept(Process(source))
+        process = Process(source)
+        await claimed(process)
+        await kept(process)
+        await process.ownership.release_all()
         copied = False
 
         async def operation() -> None:

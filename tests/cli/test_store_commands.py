@@ -17,9 +17,9 @@ from clawft_trio.agent.sessions import Sessions
 from clawft_trio.agent.workers import requeue, summarize_work
 from clawft_trio.bus import LeasedUndelivered, MessageBus
 from clawft_trio.chat import Message
-from clawft_trio.errors import StoreError
+from clawft_trio.errors import StoreCorrupt, StoreError
 from clawft_trio.messages import InboundMessage, OutboundMessage
-from clawft_trio.store import open_store
+from clawft_trio.store import copying, open_store
 from clawft_trio.store.copying import copy_store
 from clawft_trio.store.ownership import Ownership
 
@@ -92,6 +92,45 @@ async def test_a_store_is_copied_to_the_other_engine(tmp_path: Path, postgres, b
         assert not await Journal(new).accepted(ASKED)
         with pytest.raises(StoreError, match="not empty"):
             await copy_store(old, new, MIGRATIONS)
+
+
+@pytest.mark.parametrize("back", [False, True])
+async def test_a_copy_reads_and_writes_in_batches(
+    tmp_path: Path, postgres, monkeypatch: pytest.MonkeyPatch, back: bool
+) -> None:
+    monkeypatch.setattr(copying, "_BATCH", 2)
+    places = [tmp_path / "agent.db", postgres.schema()]
+    if back:
+        places.reverse()
+    async with open_store(places[0], migrations=MIGRATIONS) as old, open_store(places[1], migrations=MIGRATIONS) as new:
+        said = [Message.user(str(number)) for number in range(25)]
+        await Sessions(old).append("s", said)
+        await copy_store(old, new, MIGRATIONS)
+        assert [message.text for message in await Sessions(new).history("s")] == [message.text for message in said]
+        # With more batches than wait at once, a target that refuses ends the copy, too.
+        with pytest.raises(StoreError, match="not empty"):
+            await copy_store(old, new, MIGRATIONS)
+
+
+async def test_a_store_in_use_is_not_copied(shared_place) -> None:
+    async with open_store(shared_place, migrations=MIGRATIONS) as old, open_store(None, migrations=MIGRATIONS) as new:
+        ownership = Ownership(old)
+        assert await ownership.acquire("channel:test")
+        with pytest.raises(StoreError, match="in use by 1 process"):
+            await copy_store(old, new, MIGRATIONS)
+        await ownership.release_all()
+        await copy_store(old, new, MIGRATIONS)
+
+
+@pytest.mark.parametrize("table", ["messages", "windows"])
+async def test_a_copy_of_a_store_without_a_table_fails_with_the_error_of_the_source(tmp_path: Path, table: str) -> None:
+    places = (tmp_path / "old.db", tmp_path / "new.db")
+    async with open_store(places[0], migrations=MIGRATIONS) as old, open_store(places[1], migrations=MIGRATIONS) as new:
+        await Sessions(old).append("s", [Message.user("one")])
+        await old.transact(lambda connection: connection.execute(f"DROP TABLE {table}").rowcount)
+        with pytest.raises(StoreCorrupt, match="does not have what a statement needs"):
+            await copy_store(old, new, MIGRATIONS)
+        assert await Sessions(new).history("s") == ()
 
 
 def test_the_commands_of_a_store(tmp_path: Path) -> None:

@@ -14,12 +14,15 @@ from llm.asking import asking
 from net.servers import open_server
 
 from clawft_trio.chat import Call
-from clawft_trio.errors import MAX_BODY, ClawftError
+from clawft_trio.errors import MAX_BODY, ClawftError, ServerError
 from clawft_trio.llm import OpenAICompatible
 from clawft_trio.mcp import HttpServer, McpOptions, StdioServer, open_mcp
 from clawft_trio.mcp.transports.process import _LINE
-from clawft_trio.observe import make_redactor
-from clawft_trio.observe.redaction import cut_redacted
+from clawft_trio.observe import Noted, make_redactor
+from clawft_trio.observe.attributes import attributes_of
+from clawft_trio.observe.recording import recorded_line
+from clawft_trio.observe.redaction import cut, cut_redacted
+from clawft_trio.resilience.failover import _line
 
 SECRET = "Zq9xHunter2Kw7pMonkey4"
 PART = 6
@@ -134,6 +137,54 @@ async def test_no_part_of_a_secret_is_left_in_the_error_of_a_provider(offset: in
             await provider.complete(asking(), Call())
     error = caught.value
     assert_no_part(f"{error} {error!r} {vars(error)}")
+
+
+PAGES = {
+    "plain": "{0}",
+    "a first line": "{0}\nmore",
+    "a web page": "<html><head><title>{0}</title></head></html>",
+    "a title without an end": "<title>{0}",
+}
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+async def test_no_part_of_a_secret_is_left_of_a_page_in_place_of_an_answer(page: str) -> None:
+    offsets = [0, *around(200, 4096 - 7, 4096)]
+    left = iter(offsets)
+
+    async def echo(conversation) -> None:
+        while await conversation.request() is not None:
+            body = page.format("x" * next(left) + SECRET + "y" * 5000).encode()
+            await conversation.send(b"HTTP/1.1 502 No\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    async with (
+        open_server(echo) as server,
+        OpenAICompatible(name="p", base_url=f"{server.url}/v1", api_key=SECRET, model="m") as provider,
+    ):
+        for _ in offsets:
+            with trio.fail_after(30), pytest.raises(ClawftError) as caught:
+                await provider.complete(asking(), Call())
+            assert_no_part(f"{caught.value} {caught.value!r} {vars(caught.value)}")
+
+
+@pytest.mark.parametrize("size", [2_000, 10_000, 100_000])
+def test_no_part_of_a_secret_is_left_of_a_text_of_many(size: int) -> None:
+    secret = SECRET * 2
+    mask = make_redactor([secret])
+    event = Noted(at=1.0, component="x", what="x", details={"text": secret * (size // len(secret))})
+    assert_no_part(f"{attributes_of(event, redact=mask)} {recorded_line(event, redact=mask).decode()}")
+
+
+def test_no_part_of_a_secret_is_left_in_the_errors_of_all_targets() -> None:
+    for offset in around(300):
+        assert "A1b2" not in _line("p/m", ServerError("x" * offset + " sk-" + "A1b2C3d4" * 4))
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "shown"), [("abc", 3, "abc"), ("abcd", 3, "ab…"), ("ab", 1, "…"), ("a", 0, "")]
+)
+def test_a_text_that_was_cut_is_marked(text: str, limit: int, shown: str) -> None:
+    assert cut(text, limit) == cut_redacted(text, limit) == shown
 
 
 @pytest.mark.parametrize("how", ["value", "function", "async function", "token"])

@@ -225,6 +225,12 @@ async def test_a_time_that_is_none_is_refused(ttl):
         assert caught.value.code == -32602
 
 
+@pytest.mark.parametrize("ttl", [10**400, 1e308, 2**63])
+async def test_a_time_that_no_clock_has_is_cut_to_the_longest(ttl):
+    async with over_streams(Work()) as client:
+        assert (await create(client, ttl=ttl))["ttl"] == TaskOptions().max_ttl * 1000
+
+
 async def test_only_tools_that_allow_it_run_as_tasks_and_required_ones_only_so():
     tasks = TaskOptions(optional=("slow",), required=("asks",))
     async with over_streams(Work(), tasks) as client:

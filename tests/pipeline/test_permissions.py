@@ -369,3 +369,36 @@ def test_a_deny_list_overrides_what_is_allowed(allowed: str, denied: str, may: b
     tools = UserPermissions(tool_access=(allowed,), tool_denylist=(denied,))
     models = UserPermissions(model_access=(allowed,), model_denylist=(denied,))
     assert (tools.may_use_tool("rm_file"), models.may_use_model("rm_file")) == (may, may)
+
+
+LOOKALIKES = {
+    "decomposed": "jose\u0301",
+    "another case": "JOSÉ",
+    "full width": "ｊｏｓé",
+    "a Cyrillic letter": "jоsé",
+    "an invisible character": "josé\u200b",
+    "a blank": "josé ",
+    "a line end": "josé\n",
+    "NUL": "josé\0",
+    "a channel before it": "telegram:josé",
+}
+
+
+@pytest.mark.parametrize("name", LOOKALIKES.values(), ids=LOOKALIKES)
+def test_a_name_that_only_looks_like_another_has_not_its_permissions(name: str) -> None:
+    policy = PermissionsPolicy(
+        users={"telegram:josé": SayOfSender(level=2)}, allow_from={"telegram": ("josé",), "slack": ("josé",)}
+    )
+    assert resolved(policy, sender="josé").level == 2
+    assert (resolved(policy, sender=name).level, resolved(policy, sender=name, channel="slack").level) == (0, 0)
+
+
+@pytest.mark.parametrize("channel", ["local", "", "a:b", "telegram:josé"])
+def test_a_channel_with_a_reserved_name_has_no_senders(channel: str) -> None:
+    with pytest.raises(PermissionDenied):
+        resolved(channel=channel)
+
+
+@pytest.mark.parametrize("channel", ["Local", "local ", "ｌｏｃａｌ", "local\0", "lоcal", "loca\u200bl"])
+def test_a_channel_that_only_looks_like_the_local_process_has_strangers(channel: str) -> None:
+    assert resolved(channel=channel, sender="local") == ZERO_TRUST

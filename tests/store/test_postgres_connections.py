@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from urllib.parse import quote
 
 import postgres_server
 import psycopg
@@ -190,3 +191,41 @@ async def test_reads_leave_prepared_statements_prepared(postgres) -> None:
             await store.transact(add)
             await store.read(count)
         assert any("INSERT" in sql for sql in await store.read(prepared))
+
+
+@pytest.mark.parametrize("name", ["s" * 63, "é" * 31, 'a "b" % c'], ids=["long", "accents", "marks"])
+async def test_a_schema_of_any_name_has_notifications(postgres, name: str) -> None:
+    with psycopg.connect(postgres.address, autocommit=True) as connection:
+        connection.execute(psycopg.sql.SQL("CREATE SCHEMA {}").format(psycopg.sql.Identifier(name)))
+    search_path = '-csearch_path="' + name.replace('"', '""').replace(" ", "\\ ") + '"'
+    place = f"{postgres.address}&options={quote(search_path, safe='')}"
+    received: list[str] = []
+
+    def listener(topic: str, payload: str) -> None:
+        if topic:
+            received.append(payload)
+
+    async with open_store(place) as one, open_store(place) as other:
+        with other.listening(listener), trio.fail_after(30):
+            # Until the other's connection listens, notifications are lost.
+            while not received:
+                await one.transact(lambda c: c.execute("SELECT notify_listeners(?)", ("topic\nhello",)).fetchone())
+                await trio.sleep(0.01)
+    assert set(received) == {"hello"}
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_a_database_stores_every_text_or_is_refused(postgres, encoding: str) -> None:
+    name = f"db_{encoding}".lower()
+    with psycopg.connect(postgres.address, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {name}")
+        connection.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+    place = postgres.address.replace("/postgres?", f"/{name}?")
+    if encoding == "SQL_ASCII":
+        async with open_store(place) as store:
+            row = await store.read(lambda connection: connection.execute("SELECT ?", ("é€😀",)).fetchone())
+            assert row == ("é€😀",)
+    else:
+        with pytest.raises(StoreError, match="encoding is LATIN1"):
+            async with open_store(place):
+                pass

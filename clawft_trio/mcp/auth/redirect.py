@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from clawft_trio.errors import AuthorizationFailed
 from clawft_trio.mcp.auth.records import ServerMetadata
+from clawft_trio.observe.redaction import cut_redacted
 
 
 def code_of(answer: str, redirect_uri: str, state: str, server: ServerMetadata) -> str:
@@ -29,7 +30,7 @@ def code_of(answer: str, redirect_uri: str, state: str, server: ServerMetadata) 
     if issuer != server.issuer and (issuer is not None or server.authorization_response_iss_parameter_supported):
         raise AuthorizationFailed("the redirect is of another issuer" if issuer else "the redirect names no issuer")
     if "error" in given:
-        words = f"{given['error'][:60]} {given.get('error_description', '')[:200]}".strip()
+        words = f"{given['error'][:60]} {cut_redacted(given.get('error_description', ''), 200)}".strip()
         text = words if words.isprintable() else ""
         raise AuthorizationFailed(f"the login was refused: {text}", code=given["error"][:60])
     if not given.get("code"):

@@ -26,6 +26,8 @@ from clawft_trio.mcp.types import JsonObject
 RELATED_TASK = "io.modelcontextprotocol/related-task"
 """The member of `_meta` that names the task of a message."""
 
+_MOST_MILLISECONDS = 2**53
+
 _ENDED = frozenset(("completed", "failed", "cancelled"))
 
 Run = Callable[[Channel], Awaitable[JsonObject]]
@@ -257,7 +259,8 @@ def with_related_task(params: JsonObject, task_id: str) -> JsonObject:
 def _seconds(ttl: object) -> float:
     if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not 0 < ttl < math.inf:
         raise PeerError("ttl is a number of milliseconds", code=INVALID_PARAMS)
-    return ttl / 1000
+    # JSON has numbers that no float holds.
+    return min(ttl, _MOST_MILLISECONDS) / 1000
 
 
 def _now() -> str:
