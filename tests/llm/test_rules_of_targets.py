@@ -227,7 +227,13 @@ def test_a_blank_result_is_filled_in_where_it_is_refused() -> None:
 
 def test_images_of_results_follow_all_results_of_their_round() -> None:
     image = Image(data=b"\x89PNG", media_type="image/png")
-    calls = Message.assistant("", tool_calls=(ToolCall(id="call_1", name="look", arguments="{}"), ToolCall(id="call_2", name="look", arguments="{}")))
+    calls = Message.assistant(
+        "",
+        tool_calls=(
+            ToolCall(id="call_1", name="look", arguments="{}"),
+            ToolCall(id="call_2", name="look", arguments="{}"),
+        ),
+    )
     first = Message("tool", (Text("one"), image), tool_call_id="call_1")
     second = Message.tool("two", tool_call_id="call_2")
     moved = conformed(USER, calls, first, second, BOT, USER, rules=Rules(), tools=(TOOL,))
