@@ -1,4 +1,4 @@
-"""Which errors are worth a retry at the same target, and which another target may cure; which answers are empty."""
+"""Which errors are retried, are cured elsewhere and count against their target; and which answers are empty."""
 
 from __future__ import annotations
 
@@ -21,6 +21,16 @@ RETRIED = {
     "SessionLost",
     "RequestTimeout",
 }
+BLAMES_ITS_TARGET = {
+    *RETRIED - {"EmptyAnswer", "StoreBusy"},
+    "QuotaExhausted",
+    "AuthFailed",
+    "ModelNotFound",
+    "EventTooLarge",
+    "AnswerTooLarge",
+    "WrongAddress",
+    "ProtocolViolation",
+}
 # Of errors of providers; others are cured by no other target.
 NOT_CURABLE_ELSEWHERE = {"ContentFiltered", "AllProvidersExhausted"}
 
@@ -30,8 +40,9 @@ NOT_CURABLE_ELSEWHERE = {"ContentFiltered", "AllProvidersExhausted"}
     [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, ClawftError)],
     ids=lambda kind: kind.__name__,
 )
-def test_the_defaults_of_each_error_decide_whether_it_is_retried(kind: type[ClawftError]) -> None:
+def test_the_defaults_of_each_error_decide_what_follows_it(kind: type[ClawftError]) -> None:
     assert kind.retryable is (kind.__name__ in RETRIED)
+    assert kind.blames_target is (kind.__name__ in BLAMES_ITS_TARGET)
     curable = issubclass(kind, ProviderError) and kind.__name__ not in NOT_CURABLE_ELSEWHERE
     assert kind.curable_elsewhere is curable
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import attrs
 import pytest
 
@@ -10,6 +12,7 @@ from clawft_trio.backoff import backoff
 from clawft_trio.codec import decode_json, encode_json, is_json_object, make_converter, structure
 from clawft_trio.errors import InvalidData
 from clawft_trio.keys import joined_key, storable_key, storable_text
+from clawft_trio.retry_hints import RateLimit, limit_resets_after, parse_wait, rate_limits, retry_after
 from clawft_trio.similar import closest
 
 # Keys.
@@ -174,3 +177,118 @@ def test_an_answer_is_limited_by_the_request_the_sender_and_half_of_the_window(
     asked: int | None, window: int | None, limit: int
 ) -> None:
     assert UserPermissions(max_output_tokens=1000).output_limit(asked, window=window) == limit
+
+
+@attrs.frozen
+class Samples:
+    several: tuple[Sample, ...] = ()
+    named: dict[str, Sample] = attrs.field(factory=dict)
+    needed: int = attrs.field(kw_only=True)
+
+
+def test_every_problem_is_listed_with_its_place() -> None:
+    wrong = {"several": [{"text": "a"}, {"text": 7, "number": "8"}], "named": {"x": {"flag": 1}}, "more": 1}
+    with pytest.raises(InvalidData) as caught:
+        structure(wrong, Samples, converter=make_converter(), source="a file")
+    found = {problem.path: problem.message for problem in caught.value.problems}
+    assert found == {
+        "$.several[1].text": "expected str, got 7",
+        "$.several[1].number": 'expected int, got "8"',
+        "$.named['x'].flag": "expected bool, got 1",
+        "$.needed": "required, and missing",
+        "$.more": "unknown key",
+    }
+    assert str(caught.value).startswith("a file: ")
+
+
+# Waits that a server asks for.
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0.0),
+        ("5", 5.0),
+        ('"5"', 5.0),
+        ("5, 7", 5.0),
+        ("-1", None),
+        ("", None),
+        ("soon", None),
+        ("nan", None),
+        ("3599.5", 3599.5),
+        ("3601", 3600.0),
+        # From a billion on it is a point in time, from a trillion on in milliseconds.
+        ("999999999", 3600.0),
+        ("1000000000", 0.0),
+        (f"{NOW.timestamp() + 5:.0f}", 5.0),
+        (f"{(NOW.timestamp() + 5) * 1000:.0f}", 5.0),
+        ("1000000000000", 0.0),
+        ("6m0s", 360.0),
+        ("1h2m", 3600.0),
+        ("120ms", 0.12),
+        ("PT30S", 30.0),
+        ("1 minute 30 seconds", 90.0),
+        ("5x", None),
+        ("2026-01-01T00:00:07Z", 7.0),
+        ("2026-01-01T00:00:07", 7.0),
+        ("2026-01-01T01:00:07+01:00", 7.0),
+        ("Thu, 01 Jan 2026 00:00:09 GMT", 9.0),
+        ("Wed, 31 Dec 2025 23:59:00 GMT", 0.0),
+    ],
+)
+def test_a_wait_is_read_in_every_form_and_at_most_an_hour(text: str, seconds: float | None) -> None:
+    found = parse_wait(text, lambda: NOW)
+    assert found == (None if seconds is None else pytest.approx(seconds, abs=1e-3))
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after-ms": "x", "retry-after": "9"}, 9.0),
+        ({"retry-after": "x", "x-ratelimit-reset-after": "4"}, 4.0),
+        ({"retry-after-ms": "0"}, 0.0),
+        ({"retry-after": "0"}, 0.0),
+        ({"x-other": "4"}, None),
+    ],
+    ids=str,
+)
+def test_milliseconds_come_before_seconds(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers, lambda: NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        # The latest of the limits that are used up; else the earliest.
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "5s",
+          "x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "9s"}, 9.0),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "5s",
+          "x-ratelimit-remaining-tokens": "1", "x-ratelimit-reset-tokens": "9s"}, 5.0),
+        ({"x-ratelimit-remaining-requests": "1", "x-ratelimit-reset-requests": "5s",
+          "x-ratelimit-remaining-tokens": "1", "x-ratelimit-reset-tokens": "9s"}, 5.0),
+        ({"x-ratelimit-remaining-requests": "0"}, None),
+        ({"ratelimit": '"minute";r=0;t=30, "day";r=7;t=3000'}, 30.0),
+        ({"ratelimit": "limit=100, remaining=0, reset=31"}, 31.0),
+        ({"x-ratelimit-reset-ms": "2500"}, 2.5),
+        ({}, None),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_limit_that_is_used_up_gives_the_wait(headers: dict[str, str], seconds: float | None) -> None:
+    assert limit_resets_after(headers, lambda: NOW) == seconds
+
+
+def test_a_limit_is_read_with_its_numbers() -> None:
+    headers = {
+        "x-ratelimit-limit-requests": "100, 100;w=60",
+        "x-ratelimit-remaining-requests": "7",
+        "x-ratelimit-reset-requests": "5s",
+        "anthropic-ratelimit-tokens-limit": "50",
+    }
+    assert rate_limits(headers, lambda: NOW) == (
+        RateLimit(kind="requests", limit=100, remaining=7, resets_after=5.0),
+        RateLimit(kind="tokens", limit=50),
+    )

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from clawft_trio.agent.from_config import mcp_servers
 from clawft_trio.config import Config, parse_config
 from clawft_trio.config.effective import settings_in
 from clawft_trio.config.policies import fetch_policy
 from clawft_trio.errors import ConfigError
+from clawft_trio.mcp import HttpServer
 
 
 def parsed(data: dict[str, Any]) -> Config:
@@ -207,3 +209,42 @@ def test_private_addresses_are_reached_only_when_they_are_allowed_and_never_thos
     assert (closed.allowed_networks, closed.blocked_domains) == ((), ())
     assert len(opened.allowed_networks) == 9
     assert {"x.org", "169.254.169.254", "metadata.google.internal"} <= set(opened.blocked_domains)
+
+
+@pytest.mark.parametrize(
+    ("headers", "logs_in"),
+    [
+        ({}, True),
+        ({"X-Team": "a"}, True),
+        ({"Authorization": "Bearer x"}, False),
+        ({"authorization": "Bearer x"}, False),
+    ],
+)
+def test_a_server_with_a_token_in_its_headers_is_not_logged_in_to(headers: dict[str, str], logs_in: bool) -> None:
+    section = {"url": "https://x.example/mcp", "headers": headers}
+    server = mcp_servers(read("tools mcp_servers x", section))["x"].server
+    assert isinstance(server, HttpServer)
+    assert (server.auth is not None) is logs_in
+    assert dict(server.headers) == headers
+
+
+@pytest.mark.parametrize(
+    ("section", "refused"),
+    [
+        ({"command": "x", "transport": "stdio"}, False),
+        ({"url": "https://x.example", "transport": "http"}, False),
+        ({"command": "x", "transport": "http"}, True),
+        ({"url": "https://x.example", "transport": "stdio"}, True),
+        ({"command": "x", "url": "https://x.example"}, True),
+        ({}, True),
+    ],
+    ids=str,
+)
+def test_a_server_has_one_transport_and_what_it_needs(section: dict[str, str], refused: bool) -> None:
+    config = read("tools mcp_servers x", section)
+    if refused:
+        with pytest.raises(ConfigError, match="mcp_servers"):
+            mcp_servers(config)
+    else:
+        assert len(mcp_servers(config)) == 1
+    assert mcp_servers(read("tools mcp_servers x", section | {"disabled": True})) == {}
