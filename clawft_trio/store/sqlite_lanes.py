@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -51,7 +52,7 @@ class SharedConnection:
         self.in_thread: bool = False
 
 
-class Lane:
+class Lane(ABC):
     """One connection. Jobs run on it one after another, in a thread that runs while there are jobs.
 
     Args:
@@ -130,12 +131,13 @@ class Lane:
         elif self._idle is not None:
             self._idle.set()
 
+    @abstractmethod
     def _serve(self) -> _Done:
         """Run jobs while there are some, in the database thread; return the last ones."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _run_inline(self, job: Job[T]) -> T:
-        raise NotImplementedError
+        """Run *job* in this thread, between checkpoints; a failure is raised."""
 
     def _next(self) -> Job[Any] | None:
         """Take the next job that is still wanted; in the database thread."""
@@ -154,6 +156,7 @@ class Lane:
             job.deliver()
         self._publish_texts(done.texts)
 
+    @abstractmethod
     def _publish_texts(self, texts: Sequence[str]) -> None:
         """Pass the texts that committed transactions sent to the listeners."""
 
@@ -434,6 +437,9 @@ class Reader(Lane):
                     self._connection.execute("ROLLBACK")
         self.done += 1
         return value
+
+    def _publish_texts(self, texts: Sequence[str]) -> None:
+        """Do nothing: a read sends no texts."""
 
     def _run_inline(self, job: Job[T]) -> T:
         # The writer uses the same connection, and `PRAGMA query_only` would make SQLite prepare every statement again.
