@@ -215,8 +215,10 @@ class Map:
         """
         tree = ast.parse((ROOT / name).read_text())
         node, around = _place(tree, number)
-        measured = next((path for path in self._data.measured_files() if path.endswith("/" + name)), "")
-        contexts = self._data.contexts_by_lineno(measured)
+        contexts: dict[int, list[str]] = {}
+        for measured in self._data.measured_files():
+            for line, found in self._data.contexts_by_lineno(measured).items() if measured.endswith("/" + name) else ():
+                contexts.setdefault(line, []).extend(found)
 
         def running(first: int, last: int) -> set[str]:
             found = {context for line in range(first, last + 1) for context in contexts.get(line, ())}

@@ -138,7 +138,7 @@ async def test_every_row_is_copied_once_into_an_empty_store(rows: int) -> None:
     steps = [NUMBERS, *LEASE_MIGRATIONS]
     async with open_store(None, migrations=steps) as source, open_store(None, migrations=steps) as target:
         await filled(source, rows)
-        await source.transact(lambda connection: acquire(connection, "a", "me", 60.0))
+        await source.transact(lambda connection: acquire(connection, "a", "me", -1.0))  # has ended
         (table,) = await copy_store(source, target, steps)
         assert (table.name, table.rows) == ("numbers", rows)
         assert await target.read(count) == rows
