@@ -217,7 +217,9 @@ class Writer(Lane):
 
     def watch(self, path: Path) -> None:
         """Refuse to write from now on while the file at *path* is not the one that it is now."""
-        self._file = path, _identity(path)
+        # Absolute, because the program may change its directory.
+        whole = path.absolute()
+        self._file = whole, _identity(whole)
 
     async def run(self, function: Work[T], *, durable: bool, large: bool = False) -> T:
         """Run *function* in a transaction.

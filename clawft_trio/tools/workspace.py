@@ -35,6 +35,16 @@ _MOST_NAMES = 128
 """Largest number of directories in one path. Each takes a descriptor while the path is walked."""
 
 
+PRIVATE = ("memory", "senders")
+"""The folder in a workspace with the notes of single senders, which the tools of no sender can reach."""
+
+
+def _is_private(*names: str) -> bool:
+    """Whether the path of *names*, from the root of a workspace, is `PRIVATE` or in it."""
+    # Also on a file system that ignores case.
+    return tuple(name.casefold() for name in names[: len(PRIVATE)]) == PRIVATE
+
+
 def _flags(*names: str) -> int:
     # Windows lacks most of them, and `Workspace` cannot be made there.
     return reduce(or_, (getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", *names)))
@@ -50,7 +60,7 @@ _MOST_STALE = 1000
 
 
 class Workspace:
-    """A folder, and access to its contents and nothing else.
+    """A folder, and access to its contents except `PRIVATE`, and to nothing else.
 
     Args:
       root: the folder, which exists. Symlinks in its path are followed, because the operator chose it.
@@ -70,6 +80,13 @@ class Workspace:
 
     def __repr__(self) -> str:
         return f"<Workspace {self.root}>"
+
+    def private_folder(self) -> os.stat_result | None:
+        """Return the status of `PRIVATE`; None when there is none. Blocks."""
+        try:
+            return self.root.joinpath(*PRIVATE).stat()
+        except OSError:
+            return None
 
     @contextmanager
     def open_file(self, path: str) -> Iterator[int]:
@@ -162,6 +179,8 @@ class _Walk:
         self._names = deque(self._inside(path))
         self._refuse_climbing()
         self._held = [os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
+        #: the names of the open directories, without the root
+        self._at: list[str] = []
 
     def close(self) -> None:
         for descriptor in self._held:
@@ -175,8 +194,11 @@ class _Walk:
                 self._leave()
             elif (target := _link(name, self._held[-1])) is not None:
                 self._follow(target)
+            elif _is_private(*self._at, name):
+                raise PermissionDenied(f"{self._path}: the notes of single senders are not for tools")
             elif self._names:
                 self._held.append(self._enter(name))
+                self._at.append(name)
             else:
                 self.name = name
             if len(self._held) > _MOST_NAMES:
@@ -218,6 +240,7 @@ class _Walk:
         if len(self._held) == 1:
             self._refuse()
         os.close(self._held.pop())
+        self._at.pop()
 
     def _follow(self, target: str) -> None:
         self._links += 1
@@ -226,7 +249,7 @@ class _Walk:
         names = self._inside(target)
         if os.path.isabs(target):
             while len(self._held) > 1:
-                os.close(self._held.pop())
+                self._leave()
         self._names.extendleft(reversed(names))
 
     def _enter(self, name: str) -> int:

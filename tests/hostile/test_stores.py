@@ -234,6 +234,16 @@ async def test_a_store_that_another_program_changes_while_it_is_open_is_a_typed_
             await agent.ask("q", session="t")
 
 
+async def test_a_store_with_a_relative_path_survives_a_change_of_the_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    async with open_agent(["p/m"], providers={"p": model()}, store=Path("s.db")) as agent:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert (await agent.ask("q", session="s")).text == "fine"
+
+
 async def test_figures_that_overflow_are_a_typed_error(tmp_path: Path) -> None:
     async with open_agent(["p/m"], providers={"p": model()}, store=tmp_path / "s.db") as agent:
         await agent.ask("q", session="s")

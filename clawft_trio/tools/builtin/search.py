@@ -72,7 +72,7 @@ def search_tool(workspace: Workspace, policy: FilePolicy) -> Tool:
         found: list[str] = []
         with workspace.open_directory(path) as directory:
             prefix = "" if path == "." else f"{path.removesuffix('/')}/"
-            tree = Tree(directory)
+            tree = Tree(directory, hidden=workspace.private_folder())
             for result in _results(tree, prefix, wanted, policy):
                 if len(found) == limit:
                     return "\n".join([*found, f"[more than {limit} results: narrow the search]"])
@@ -109,12 +109,14 @@ class Tree:
 
     Args:
       directory: an open descriptor, which stays open.
+      hidden: status of a directory that is not visited.
     """
 
-    def __init__(self, directory: int) -> None:
+    def __init__(self, directory: int, *, hidden: os.stat_result | None = None) -> None:
         #: reason why a part was not visited; empty when all was visited
         self.left_out: str = ""
         self._directory = directory
+        self._hidden = hidden
         self._seen = 0
 
     def files(self) -> Iterator[tuple[str, str, int]]:
@@ -136,7 +138,8 @@ class Tree:
                 # Unreadable, or replaced since it was listed.
                 continue
             try:
-                yield from self._below(below, f"{prefix}{name}/", depth + 1)
+                if self._hidden is None or not os.path.samestat(os.fstat(below), self._hidden):
+                    yield from self._below(below, f"{prefix}{name}/", depth + 1)
             finally:
                 os.close(below)
 
