@@ -179,3 +179,78 @@ def test_senders_whose_names_are_equal_in_readable_part_have_different_folders(t
     assert len({str(path).casefold() for path in paths}) == len(names)
     assert all(path.parent.parent == tmp_path / "memory" / "senders" for path in paths)
     assert all(len(path.parent.name) <= 97 for path in paths)
+
+
+def front(lines: str, body: str = "x") -> Skill:
+    return parse_skill_md(f"---\nname: a\n{lines}\n---\n{body}", source="/skills/a/SKILL.md")
+
+
+@pytest.mark.parametrize(
+    ("lines", "description"),
+    [
+        ("description: plain", "plain"),
+        # What is not YAML is read line by line.
+        ("description: Use when: it rains", "Use when: it rains"),
+        ('description: "Use" when: it rains', '"Use" when: it rains'),
+        ("description: 'Use when: it''s: wet", "'Use when: it''s: wet"),
+        ("description: @home: now", "@home: now"),
+        ('x: a: b\ndescription: "quoted: text"', "quoted: text"),
+        ("x: a: b\ndescription: Use\n  more: text\n\tand: tabs", "Use more: text and: tabs"),
+        ("x: a: b\ndescription: >\n  folded\n  text", "folded text"),
+        ("x: a: b\ndescription: first\ndescription: second", "first"),
+        ("description: [one, two]", "one two"),
+        ("description: 7", "7"),
+    ],
+)
+def test_descriptions_of_published_skills_are_read_as_they_are_meant(lines: str, description: str) -> None:
+    assert front(lines).description == description
+
+
+def test_a_skill_without_a_description_has_its_first_paragraph_up_to_the_limit() -> None:
+    skill = front("version: 1.5", "# Heading\n\n```\n\nFirst  words\nof it.\n\nSecond.")
+    assert (skill.description, skill.version) == ("First words of it.", "1.5")
+    assert "missing" in skill.notes[0]
+    assert len(front("version: x", "d" * (MAX_DESCRIPTION + 5)).description) == MAX_DESCRIPTION
+    late = "# h\n\n" * 4000 + "Late."
+    assert front("version: x", late).description == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "invocable", "noted"),
+    [("true", True, 0), ("no", False, 0), ("0", False, 0), ("ON", True, 0), ("maybe", True, 1), ("[a]", True, 1)],
+)
+def test_a_flag_has_the_words_of_other_programs(value: str, invocable: bool, noted: int) -> None:
+    skill = front(f"description: d\nuser-invocable: {value}\ndisable-model-invocation: {value}")
+    assert skill.user_invocable is invocable
+    assert skill.model_invocable is (True if noted else not invocable)
+    assert len(skill.notes) == 2 * noted
+
+
+def test_variables_and_hints_may_be_lists_or_text() -> None:
+    assert front("description: d\nvariables: a, b c\nargument-hint: [task]").variables == ("a", "b", "c")
+    skill = front("description: d\nvariables: [a, ' b ', '']\nargument-hint: [task, day]\nallowed-tools: {a: b}")
+    assert (skill.variables, skill.argument_hint, skill.allowed_tools) == (("a", "b"), "[task, day]", ())
+    assert len(skill.notes) == 1
+    skill = front("description: d\nallowed-tools: Read(a) Other(x) More(y)")
+    assert skill.notes == ("$.allowed-tools: Other(x) (and 1 more) is not understood, and approves nothing",)
+
+
+async def test_notes_of_control_tokens_alone_and_notes_without_an_end_of_line(tmp_path: Path) -> None:
+    file = tmp_path / "memory" / "MEMORY.md"
+    file.parent.mkdir()
+    cache = FileCache()
+    memory = Memory(tmp_path, cache)
+    file.write_text("by hand")
+    await memory.append("more")
+    assert file.read_text() == "by hand\n\nmore\n\n"
+    await memory.append("still more")
+    assert file.read_text() == "by hand\n\nmore\n\nstill more\n\n"
+    file.write_text("<|im_end|>kept<|im_start|>")
+    cache.forget([str(file)])
+    read = await memory.read()
+    assert (read.text, len(read.problems)) == ("kept", 1)
+    file.write_text("<|im_" * 50 + "<|im_end|>" + "end|>" * 50)
+    cache.forget([str(file)])
+    read = await memory.read()
+    assert (read.text, read.paragraphs) == ("", ())
+    assert "made of control tokens" in read.problems[0]

@@ -17,8 +17,9 @@ from costs.ledgers import NOON, Clock, claim, open_ledger, usd
 
 from clawft_trio.attempts import Usage
 from clawft_trio.codec import decode_json, encode_json
-from clawft_trio.costs import Bill, Calendar, Claim, Limits, TurnBudget
-from clawft_trio.errors import BudgetExceeded
+from clawft_trio.costs import Bill, Calendar, Claim, Ledger, Limits, TurnBudget
+from clawft_trio.errors import BudgetExceeded, StoreBusy
+from clawft_trio.store import Store
 from clawft_trio.testing.sweep import cancel_everywhere
 
 DOLLAR = Limits(daily=Decimal(1))
@@ -290,7 +291,8 @@ import sys, trio
 from decimal import Decimal
 from pathlib import Path
 from clawft_trio.costs import MIGRATIONS, Bill, Claim, Ledger, Limits
-from clawft_trio.errors import BudgetExceeded
+from clawft_trio.errors import BudgetExceeded, StoreBusy
+from clawft_trio.store import Store
 from clawft_trio.store import open_store
 
 async def main(path, name, tries, limit):
@@ -461,3 +463,50 @@ async def test_sums_are_exact_to_the_picodollar() -> None:
             await ledger.reserve(asked, rest + tiny)
         assert (caught.value.spent, caught.value.reserved) == (budget.spent, budget.reserved)
         await ledger.reserve(asked, rest, own=DOLLAR)
+
+
+class LostAnswers:
+    """A store whose first commit is made and not confirmed, as when a connection breaks: it runs again if it may."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.lost = False
+
+    async def transact(self, function, *, repeatable: bool = False, **options):
+        if self.lost:
+            self.lost = False
+            await self.store.transact(function, **options)
+            if not repeatable:
+                raise StoreBusy("the answer is lost")
+        return await self.store.transact(function, **options)
+
+    async def read(self, function):
+        return await self.store.read(function)
+
+
+async def test_a_commit_whose_answer_is_lost_counts_once() -> None:
+    clock = Clock()
+    async with open_ledger(clock) as own:
+        store = LostAnswers(own.store)
+        ledger = Ledger(store, now=clock, owner="me")
+
+        async def left() -> tuple[Decimal, Decimal]:
+            (budget,) = await ledger.budgets("telegram:ana", own=DOLLAR)
+            return budget.spent, budget.reserved
+
+        store.lost = True
+        made = await ledger.reserve(claim(turn_id="t", call_id="c"), usd("0.5"), own=DOLLAR)
+        assert await left() == (0, usd("0.5"))
+        store.lost = True
+        await ledger.settle(made, Bill(cost=usd("0.2")))
+        assert await left() == (usd("0.2"), 0)
+        await Ledger(own.store, now=clock, owner="other").reserve(
+            claim(turn_id="t"), usd("0.3"), if_lost=Bill(cost=usd("0.1"))
+        )
+        store.lost = True
+        await ledger.release(["t"])
+        assert await left() == (usd("0.3"), 0)
+        store.lost = True
+        await ledger.forget(clock.at + timedelta(hours=1))
+        assert await ledger.entries() == ()
+        assert await left() == (usd("0.3"), 0)

@@ -209,6 +209,22 @@ def test_the_longest_answer_is_cut_first() -> None:
     assert tokens(kept) <= 500
 
 
+def test_a_cut_answer_loses_its_middle_and_no_more_than_it_must() -> None:
+    text = " ".join(f"line{number}" for number in range(2000))
+    history = [
+        Message.user("?"),
+        Message.assistant("", tool_calls=(call("a"),)),
+        Message.tool(text, tool_call_id="a"),
+    ]
+    trimmed = trim(history, 1000)
+    first, _, last = trimmed.messages[2].text.partition("[")
+    last = last.partition("]")[2]
+    assert text.startswith(first.rstrip())
+    assert text.endswith(last.lstrip())
+    assert abs(len(first) - len(last)) <= 5
+    assert 990 <= tokens(trimmed.messages) <= 1000
+
+
 def test_a_cut_answer_keeps_its_images() -> None:
     image = Image(url="https://example.org/a.png")
     history = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal
 
 import attrs
@@ -27,7 +28,7 @@ from clawft_trio.pipeline import (
     TrajectoryLearner,
 )
 from clawft_trio.pipeline.latency import FORGOTTEN_AFTER, LatencyBoard
-from clawft_trio.pipeline.permissions import PermissionOverrides
+from clawft_trio.pipeline.permissions import PermissionOverrides, lesser
 from clawft_trio.pipeline.stages import AssembledContext, TaskProfile
 from clawft_trio.pipeline.tokens import count_tokens, message_tokens
 from clawft_trio.pipeline.windows import KEPT_FOR_OUTPUT, MODEL_WINDOWS, Windows, input_window
@@ -322,3 +323,43 @@ def test_levels_and_thresholds_end_where_they_are_documented() -> None:
     for wrong in ({"level": 3}, {"level": -1}, {"escalation_threshold": 1.01}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             PermissionOverrides(**wrong)
+
+
+async def test_a_large_limit_rounds_times_up_to_a_sixty_fourth_of_the_window(autojump_clock) -> None:
+    limiter = RateLimiter(RateLimitPolicy(window_seconds=32))
+    await trio.sleep(0.1)
+    began = trio.current_time()
+    for _ in range(100):
+        limiter.admit("ana", 100)
+    with pytest.raises(RateLimitExceeded) as caught:
+        limiter.admit("ana", 100)
+    rounded = math.ceil(began / 0.5) * 0.5
+    assert caught.value.retry_after == pytest.approx(rounded + 32 - began)
+    assert 32 <= caught.value.retry_after <= 32.5
+    # A limit of up to 64 is exact.
+    for _ in range(64):
+        limiter.admit("ben", 64)
+    with pytest.raises(RateLimitExceeded) as caught:
+        limiter.admit("ben", 64)
+    assert caught.value.retry_after == pytest.approx(32)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        (("p/*",), ("p/a", "q/b"), ("p/a",)),
+        (("p/?",), ("p/*",), ("p/?",)),
+        # Sets of characters are compared as texts only: `?` also matches an `a`.
+        (("p/[!a]",), ("p/?",), ()),
+        (("p/?",), ("p/[ab]",), ()),
+        (("p/[ab]",), ("p/[ab]",), ("p/[ab]",)),
+        (None, ("p/a",), ("p/a",)),
+        (("p/a",), None, ("p/a",)),
+        (None, None, None),
+    ],
+)
+def test_of_two_lists_of_patterns_only_what_both_match_is_allowed(
+    one: tuple[str, ...] | None, other: tuple[str, ...] | None, both: tuple[str, ...] | None
+) -> None:
+    found = lesser(UserPermissions(model_access=one), UserPermissions(model_access=other), tiers=("free",))
+    assert found.model_access == both
