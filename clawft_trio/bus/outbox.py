@@ -65,6 +65,9 @@ class Outbox:
         self._shared = SharedReplies(channel, undelivered)
         #: replies returned by a consumer, and those just loaded from the store: older than all others
         self._first: deque[Delivery] = deque()
+        #: whether another process may have delivered replies that are in memory here; and the keys of those
+        self._unchecked = False
+        self._delivered: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Outbox {self.channel}: {self._queue!r}, {len(self._undelivered_keys)} stored>"
@@ -219,10 +222,8 @@ class Outbox:
         while True:  # noqa: ASYNC913 - a checkpoint per batch, not per message
             if self._shared.has_others:
                 await self._look()
-            if self._first:
-                return self._first.popleft()
             try:
-                return self._queue.get_nowait()
+                return self._next()
             except trio.WouldBlock:
                 await self._load_or_wait()
             except BusClosed:
@@ -239,14 +240,41 @@ class Outbox:
     async def _look(self) -> None:
         """Become the process that serves the channel, and read the keys of replies that others stored for it."""
         shared = self._shared
-        while not (shared.served_here or await shared.begin_to_serve()):
-            if self._queue.closed:
+        while not shared.served_here:
+            if await shared.begin_to_serve():
+                self._unchecked = True
+            elif self._queue.closed:
                 raise BusClosed(f"{self.channel} is served by another process")
-            with trio.move_on_after(_LOOK):
-                await self._queue.wait_for_news()
+            else:
+                with trio.move_on_after(_LOOK):
+                    await self._queue.wait_for_news()
+        if self._unchecked:
+            await self._find_delivered()
+            self._unchecked = False
         if shared.arrived:
             self._undelivered_keys.extend(await shared.new_keys())
         await trio.lowlevel.checkpoint_if_cancelled()
+
+    async def _find_delivered(self) -> None:
+        """Find the stored replies in memory that another process, which has served the channel, has delivered."""
+        keys = {delivery.key for delivery in (*self._first, *self._queue.order) if delivery.key is not None}
+        if keys:
+            stored = {kept.key for kept in await self._undelivered_store.fetch(tuple(keys))}
+            self._delivered |= keys - stored
+
+    def _next(self) -> Delivery:
+        """Take the next message out of memory, and drop those that another process has delivered.
+
+        Raises:
+          trio.WouldBlock: there is none.
+          BusClosed: the bus is closed, and there is none.
+        """
+        while True:
+            delivery = self._first.popleft() if self._first else self._queue.get_nowait()
+            if delivery.key is None or delivery.key not in self._delivered:
+                return delivery
+            self._delivered.discard(delivery.key)
+            self._shared.forget([delivery.key])
 
     async def keep(self, delivery: Delivery, error: BaseException) -> None:
         """Store *delivery*, which failed with *error*, and make it the next message.

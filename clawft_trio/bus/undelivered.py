@@ -248,7 +248,7 @@ class LeasedUndelivered(StoredUndelivered):
 
     def serves(self, channel: str) -> bool:
         """Whether this process serves *channel*."""
-        return self._ownership.lease_of(channel_name(channel_key(channel))) is not None
+        return self._ownership.is_valid(channel_name(channel_key(channel)))
 
     async def serve(self, channel: str) -> bool:
         """Try to become the process that serves *channel*.

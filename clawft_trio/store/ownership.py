@@ -89,6 +89,8 @@ class Ownership:
         self._turns: dict[str, _Guarded] = {}
         self._on_lost: list[Callable[[str], None]] = []
         self._renewed = -float("inf")
+        #: by name: when `acquire` last took or renewed the lease
+        self._acquired: dict[str, float] = {}
         #: names that the last renewal found and that this process has no record of
         self._unknown: set[str] = set()
 
@@ -102,6 +104,16 @@ class Ownership:
     def lease_of(self, name: str) -> Lease | None:
         """Return the lease of *name*, if this process holds it according to its own record."""
         return self._held.get(name)
+
+    def is_valid(self, name: str) -> bool:
+        """Whether this process holds the lease of *name*, and it cannot have expired by this process's clock.
+
+        It may expire when this process or its machine was stopped, or the store could not be reached for too long.
+        """
+        if name not in self._held:
+            return False
+        since = max(self._renewed, self._acquired.get(name, -float("inf")))
+        return self.store.private or trio.current_time() < since + self.length
 
     @property
     def held(self) -> int:
@@ -137,9 +149,11 @@ class Ownership:
                 found = acquire(connection, name, self.owner, self.length, again=True)
             return found
 
+        started = trio.current_time()
         lease = await self.store.transact(take, concurrent=True, durability="process", repeatable=True)
         if lease is not None:
             self.note(lease)
+            self._acquired[name] = started
         return lease is not None
 
     def acquire_in(self, connection: Connection, name: str) -> Lease | None:

@@ -160,3 +160,30 @@ async def test_a_look_for_replies_of_other_processes_that_fails_is_made_again(tm
             await outbox.take()
         assert outbox._shared.arrived  # the next look is now, and not when the channel has been idle for a while
         assert (await outbox.take()).message == reply(1)
+
+
+async def test_replies_that_another_process_delivered_meanwhile_are_not_delivered_again(shared_place) -> None:
+    """A process that was stopped for longer than its lease goes on with what is still stored."""
+    async with open_store(shared_place, migrations=MIGRATIONS) as store:
+        one, other = Ownership(store, length=0.2), Ownership(store)
+        stored = LeasedUndelivered(one)
+        stopped = MessageBus(undelivered=stored).outbound("test")
+        for number in (1, 2, 3):
+            await stored.keep(key_of(reply(number)), reply(number))
+        assert (await stopped.take()).message == reply(1)  # from the store, with the two that wait now
+        await stopped.put(reply(4))
+        await stored.keep(key_of(reply(5)), reply(5))
+        await stopped.put(reply(5), kept=True)
+        while stored.serves("test"):
+            await trio.sleep(0.05)
+        await store.transact(lambda connection: connection.execute("UPDATE leases SET expires = 0").rowcount)
+        takes_over = MessageBus(undelivered=LeasedUndelivered(other)).outbound("test")
+        assert [(await anext(takes_over)).content for _ in range(2)] == ["1", "2"]
+        with trio.move_on_after(0.2):
+            raise AssertionError(f"{await stopped.take()} was taken while another process serves the channel")
+        assert [(await anext(takes_over)).content for _ in range(2)] == ["3", "5"]
+        await other.release_all()
+        # Only the reply that is not stored is left; the first one was being sent when the process was stopped.
+        assert (await stopped.take()).message == reply(4)
+        with trio.move_on_after(0.2):
+            raise AssertionError(f"{await stopped.take()} was delivered twice")
