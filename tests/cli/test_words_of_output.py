@@ -114,7 +114,10 @@ async def test_an_event_of_resilience_has_a_line() -> None:
     retry = RetryScheduled(retry=2, wait=1.26, error=error)
     assert transcript.trouble(retry) == "↻ RateLimited at p/m: retry 2 in 1.3 s"
     assert transcript.trouble(FailedOver(failed="a/b", target="c/d")) == "→ c/d takes over from a/b"
-    assert transcript.trouble(HedgeStarted(target="c/d", slow="a/b")) == "→ c/d is asked beside a/b, which has not answered"
+    assert (
+        transcript.trouble(HedgeStarted(target="c/d", slow="a/b"))
+        == "→ c/d is asked beside a/b, which has not answered"
+    )
     assert transcript.trouble(object()) == ""
 
 
