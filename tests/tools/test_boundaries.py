@@ -6,6 +6,7 @@ import functools
 import json
 import os
 from collections.abc import AsyncIterator, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from clawft_trio.tools.call_ids import MAX_ID
 from clawft_trio.tools.child_process import ChildPolicy, run_child
 from clawft_trio.tools.result import contained
 from clawft_trio.tools.truncate import MOST_ITEMS
+from clawft_trio.tools.workspace import Workspace
 
 CONTEXT = ToolContext()
 
@@ -276,3 +278,15 @@ def test_everything_that_a_tool_raises_is_one_error_but_an_interrupt_goes_on() -
             contained(BaseExceptionGroup("", [ValueError("b"), stop()]), tool="t")
     with pytest.raises(KeyboardInterrupt):
         contained(BaseExceptionGroup("", [GeneratorExit(), KeyboardInterrupt()]), tool="t")
+
+
+@pytest.mark.parametrize(("links", "followed"), [(1, True), (40, True), (41, False)])
+def test_a_path_of_a_workspace_has_at_most_forty_symlinks(links: int, followed: bool, tmp_path: Path) -> None:
+    (tmp_path / "link0").write_text("end")
+    for number in range(links):
+        (tmp_path / f"link{number + 1}").symlink_to(f"link{number}")
+    with (
+        nullcontext() if followed else pytest.raises(ToolFailed),
+        Workspace(tmp_path).open_file(f"link{links}") as file,
+    ):
+        assert os.read(file, 100) == b"end"
