@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from clawft_trio.errors import AddressRefused, AuthorizationFailed
+from clawft_trio.mcp.auth.addresses import checked_address
 from clawft_trio.mcp.auth.discovery import discover_authorization
 from clawft_trio.mcp.auth.http import OAuthHttp
 from clawft_trio.net import AddressPolicy, HttpEndpoint

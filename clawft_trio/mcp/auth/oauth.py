@@ -231,7 +231,8 @@ class OAuthSession:
         client = self._oauth.client
         if client is not None and client.issuer is None:
             raise AuthorizationFailed(
-                f"the authorization server is now {shown_address(found.server.issuer)}; the client was registered at another"
+                f"the authorization server is now {shown_address(found.server.issuer)}; "
+                "the client was registered at another"
             )
 
     def _scopes(self, challenge: Challenge, found: Discovered, kept: Credentials | None) -> tuple[str, ...]:
