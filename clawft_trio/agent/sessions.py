@@ -12,7 +12,6 @@ from clawft_trio.agent.serialization import message_from_json, message_to_json
 from clawft_trio.agent.session_view import Compaction, SessionTail, StoredMessage, place_of, presentable
 from clawft_trio.chat import Message, Opaque, Text
 from clawft_trio.keys import storable_key, storable_text
-from clawft_trio.large_json import LARGE
 from clawft_trio.store import Connection, Migration, Store
 from clawft_trio.store.ownership import Ownership
 from clawft_trio.tools.truncate import is_large
@@ -56,6 +55,9 @@ MIGRATIONS = (
     ),
 )
 """The tables that `Sessions` needs in its store."""
+
+LARGE = 2 * 1024 * 1024
+"""Bytes of messages, or characters of a result, that are encoded and stored in a thread: the loop would take 15 ms."""
 
 _TAIL = """
     WITH newest AS (
@@ -145,7 +147,7 @@ class Sessions:
         """
         session = storable_key(session)
         said_at = self._now().isoformat()
-        large = any(map(_is_large, messages))
+        large = is_large([_contents(message) for message in messages], LARGE)
 
         def encode() -> list[tuple[str, str, str, bytes]]:
             return [(session, turn_id, said_at, message_to_json(message)) for message in messages]
@@ -313,12 +315,13 @@ class Sessions:
         )
 
 
-def _is_large(message: Message) -> bool:
-    """Whether *message* takes so long to encode and to store that this belongs into a thread."""
-    for part in message.content:
-        if is_large(part.text if isinstance(part, Text) else part.block if isinstance(part, Opaque) else part.data):
-            return True
-    return any(len(call.arguments) > LARGE for call in message.tool_calls)
+def _contents(message: Message) -> list[object]:
+    """Return what takes time to encode of *message*."""
+    parts = [
+        part.text if isinstance(part, Text) else part.block if isinstance(part, Opaque) else part.data
+        for part in message.content
+    ]
+    return [*parts, *(call.arguments for call in message.tool_calls)]
 
 
 class MemorySessions:

@@ -62,9 +62,10 @@ def answer_text(value: object, *, limit: int = RESULT_LIMIT) -> str:
     return _fit(collected(value), limit).decode()
 
 
-def is_large(value: object) -> bool:
-    """Whether `answer_text` takes so long for *value* that it belongs into a thread."""
-    enough = LARGE if isinstance(value, str | bytes) else RESULT_LIMIT
+def is_large(value: object, enough: int | None = None) -> bool:
+    """Whether *value* has more than *enough* bytes; by default, so many that `answer_text` belongs into a thread."""
+    if enough is None:
+        enough = LARGE if isinstance(value, str | bytes) else RESULT_LIMIT
     return _at_least(value, enough) > enough
 
 

@@ -177,3 +177,26 @@ async def test_five_hundred_callers_on_one_cent_stay_under_it(place) -> None:
     assert budget.reserved == 0
     assert budget.spent == sum(done) * usd("0.0003") <= usd("0.01")
     assert sum(done) == 33
+
+
+@pytest.mark.parametrize("days", [-40, -1, 1, 40, 365])
+async def test_a_clock_that_jumps_and_returns_neither_loses_nor_frees_what_was_spent(place, days: int) -> None:
+    clock, own = Clock(), Limits(daily=usd("1"))
+
+    async def spend(ledger: Ledger) -> None:
+        await ledger.settle(await ledger.reserve(claim(), usd("0.9"), own=own), bill("0.9"))
+
+    async with open_two(place, clock) as (ledger, other):
+        await spend(ledger)
+        held = await ledger.reserve(claim("b:2"), usd("0.9"), own=own)
+        clock.pass_(days=days)
+        await ledger.settle(held, bill("0.5"))
+        await spend(ledger)
+        for again in (ledger, other):
+            with pytest.raises(BudgetExceeded):
+                await spend(again)
+        clock.pass_(days=-days)
+        for again in (ledger, other):
+            with pytest.raises(BudgetExceeded):
+                await spend(again)
+        assert sum(one.cost for one in await ledger.spending()) == usd("2.3")

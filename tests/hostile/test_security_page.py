@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from clawft_trio import codec, keys, large_json, similar
+from clawft_trio.agent import sessions
 from clawft_trio.cli import timeline
 from clawft_trio.config import load as config_load, structuring
 from clawft_trio.context import bootstrap
@@ -40,7 +41,7 @@ FIGURES = {
         codec._MOST_CHECKED / MIB,
     ),
     "a large result of a tool": (large_json.LARGE / KIB, truncate._MOST_PARSED / MIB),
-    "a large message or result of a session": (large_json.LARGE / KIB,),
+    "a large message or result of a session": (sessions.LARGE / MIB,),
     "ids of tool calls": (call_ids.MAX_ID,),
     "names of senders and chats in keys": (keys._LONGEST,),
     "a named pipe without its other end": (timeline._LONGEST_WAIT,),
