@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 import attrs
-import trio
 
 from clawft_trio.agent.journal_sql import (
     MIGRATIONS as JOURNAL_MIGRATIONS,
