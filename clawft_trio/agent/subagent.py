@@ -208,7 +208,8 @@ class Delegate:
 
         Cancellation: its models and tools are cancelled and awaited.
         """
-        turn_id = f"{context.turn_id}/{self.name}:{context.call_id or new_id()}"
+        # With the round, because some models repeat the ids of earlier rounds.
+        turn_id = f"{context.turn_id}/{self.name}:{context.round}.{context.call_id or new_id()}"
         budget = TurnBudget(turn_id=turn_id, usd=self.policy.budget, tokens=self.policy.budget_tokens)
         limited = None if budget.usd is None and budget.tokens is None else budget
         with self.tracker.on_behalf(

@@ -13,9 +13,9 @@ from judged import ScriptedProvider
 
 from clawft_trio import Usage, open_agent, parse_config, subagent
 from clawft_trio.agent.subagent import NO_SUCH_TOOL
-from clawft_trio.errors import BudgetExceeded
+from clawft_trio.errors import BudgetExceeded, RequestRejected
 from clawft_trio.observe import Charged, Noted, Recorder, TurnStarted
-from clawft_trio.testing import CallTool, Finish, Hang, Say, cancel_everywhere
+from clawft_trio.testing import CallTool, Fail, Finish, Hang, Say, cancel_everywhere
 from clawft_trio.tools import ToolContext, tool
 
 PRICED = parse_config('{"prices": {"a/m": {"input": 1, "output": 10}, "b/m": {"input": 2, "output": 20},'
@@ -66,6 +66,22 @@ async def test_three_levels_are_on_one_account_and_the_rows_add_up_to_the_receip
         assert reply.usage.input_tokens == 5000
     assert [event.turn_id.count("/") for event in seen.of(TurnStarted)] == [0, 1, 2]
     assert len(seen.of(Charged)) == 5
+
+
+async def test_a_call_id_that_comes_again_in_a_later_round_is_another_call_with_its_own_cost() -> None:
+    call = CallTool("clerk", {"task": "Look."}, id="call_0")
+    providers = {
+        "a": ScriptedProvider([call, Finish()], [call, Finish()], [Say("Done."), Finish()], name="a"),
+        "c": ScriptedProvider([Say("Found."), Finish(usage=USAGE)], [Say("Fo"), Fail(RequestRejected("no"))], name="c"),
+    }
+    clerk = subagent("clerk", ["c/m"], description="Looks.")
+    async with open_agent(["a/m"], providers=providers, tools=[clerk], config=PRICED) as agent:
+        reply = await agent.ask("Go.")
+        spent = await agent.parts.costs.ledger.spending(turn=reply.turn_id)
+    assert len({below.turn_id for below in reply.nested}) == 2
+    assert [result.outcome for result in reply.tools] == ["ok", "error"]
+    assert reply.nested[0].cost > 0 and reply.nested[1].cost > 0
+    assert reply.cost == spent[0].cost
 
 
 async def test_a_sub_agent_has_its_own_prompt_models_and_tools_and_no_conversation() -> None:

@@ -387,3 +387,34 @@ def test_no_body_is_too_odd_to_be_read(body):
 )
 def test_an_error_event_has_its_own_request_id_or_that_of_the_response(event, headers, expected):
     assert Failures(provider="p").of_event(event, headers=headers).request_id == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (301, e.InvalidResponse),
+        (399, e.InvalidResponse),
+        (400, e.RequestRejected),
+        (401, e.AuthFailed),
+        (402, e.QuotaExhausted),
+        (403, e.AuthFailed),
+        (404, e.ModelNotFound),
+        (408, e.ServerError),
+        (409, e.ServerError),
+        (410, e.ModelNotFound),
+        (413, e.ContextLengthExceeded),
+        (418, e.RequestRejected),
+        (425, e.ServerError),
+        (429, e.RateLimited),
+        (499, e.RequestRejected),
+        (500, e.ServerError),
+        (599, e.ServerError),
+    ],
+)
+def test_a_status_without_a_known_code_decides_by_itself(status, kind):
+    assert type(judged(status, openai("unheard_of"))) is kind
+
+
+@pytest.mark.parametrize(("prompt", "kind"), [(100, e.RequestRejected), (101, e.ContextLengthExceeded)])
+def test_a_prompt_longer_than_the_window_is_too_long(prompt, kind):
+    assert type(judged(400, openai("unheard_of", n_ctx=100, n_prompt_tokens=prompt))) is kind

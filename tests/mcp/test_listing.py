@@ -8,7 +8,7 @@ from mcp_wired import wired
 
 from clawft_trio.errors import PeerError, ProtocolViolation
 from clawft_trio.mcp import McpOptions
-from clawft_trio.mcp.listing import MAX_ENTRIES, MAX_ENTRY
+from clawft_trio.mcp.listing import MAX_CURSOR, MAX_ENTRIES, MAX_ENTRY, MAX_PAGES
 from clawft_trio.observe import Recorder
 from clawft_trio.testing.mcp_server import Failure
 
@@ -165,3 +165,25 @@ async def test_a_cut_emoji_in_one_entry_does_not_cost_the_list(cut):
         held = await server.wait_held()
         await server.write_raw(b'{"jsonrpc":"2.0","id":%d,"result":{"tools":[%s,%s]}}\n' % (held.id, good, bad))
     assert names == ["good", "bad"]
+
+
+@pytest.mark.parametrize(("longer", "followed"), [(0, True), (1, False)])
+async def test_a_cursor_of_64_kib_is_followed_and_a_longer_one_ends_the_list(longer: int, followed: bool) -> None:
+    assert MAX_CURSOR == 64 * 1024
+    first = {"tools": [ECHO], "nextCursor": "c" * (MAX_CURSOR + longer)}
+    second = {"tools": [{"name": "more", "inputSchema": {"type": "object"}}]}
+    async with wired(answers=pages("tools/list", first, second)) as (client, server):
+        assert await names(client) == (["echo", "more"] if followed else ["echo"])
+        assert len(asked(server, "tools/list")) == 1 + followed
+
+
+async def test_a_list_has_at_most_a_thousand_pages() -> None:
+    cursors = iter(range(10_000))
+
+    async def answer(_params):
+        await trio.lowlevel.checkpoint()
+        return {"tools": [], "nextCursor": f"c{next(cursors)}"}
+
+    async with wired(answers={"tools/list": answer}) as (client, server):
+        assert await names(client) == []
+        assert len(asked(server, "tools/list")) == MAX_PAGES == 1000

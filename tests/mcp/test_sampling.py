@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -249,3 +250,17 @@ async def test_what_servers_are_told_of_tools_is_what_the_policy_allows():
     assert Host(sample=sample_with(Model()), sample_tools=False).capabilities()["sampling"] == {}
     with pytest.raises(PeerError):
         await narrow(params(tools=(WEATHER,)))
+
+
+@pytest.mark.parametrize(("longer", "taken"), [(0, True), (1, False)])
+async def test_a_prompt_of_the_longest_size_is_taken(longer: int, taken: bool) -> None:
+    asked = params(system_prompt="x", stop_sequences=("y",) * 16)
+    size = len(msgspec.json.encode(asked.messages[0])) + 1 + 16
+    model = Model()
+    sample = sample_with(model, policy=SamplingPolicy(max_prompt=size - longer))
+    if taken:
+        assert (await sample(asked))["model"] == "m-1"
+    else:
+        with pytest.raises(PeerError, match="longer than"):
+            await sample(asked)
+    assert len(model.asked) == taken

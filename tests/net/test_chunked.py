@@ -188,3 +188,35 @@ async def test_a_badly_chunked_body_is_a_transport_failure(library, bad):
                 await answer.read()
         await server.wait_open(0)
         assert http.statistics().busy == 0
+
+
+@pytest.mark.parametrize("lines", [1, 4, 64])
+def test_trailers_of_64_kib_are_accepted_and_of_a_byte_more_refused(lines: int) -> None:
+    size = 64 * 1024 // lines
+    trailers = (b"x" * size + b"\r\n") * lines
+    decoder = ChunkedDecoder()
+    assert decoder.feed(b"1\r\na\r\n0\r\n" + trailers + b"\r\nmore") == b"a"
+    assert (decoder.ended, decoder.leftover) == (True, b"more")
+    with pytest.raises(BadChunk, match="no end"):
+        ChunkedDecoder().feed(b"0\r\ny" + trailers + b"\r\n")
+
+
+@pytest.mark.parametrize(("longer", "refused"), [(0, False), (1, True)])
+def test_a_size_line_without_an_end_is_kept_up_to_64_kib(longer: int, refused: bool) -> None:
+    decoder = ChunkedDecoder()
+    line = b"1;".ljust(64 * 1024 + longer, b"x")
+    if refused:
+        with pytest.raises(BadChunk, match="no end"):
+            decoder.feed(line)
+    else:
+        assert decoder.feed(line) == b""
+        assert decoder.feed(b"\r\na") == b"a"
+
+
+def test_after_a_chunk_only_its_line_end_is_waited_for() -> None:
+    decoder = ChunkedDecoder()
+    assert decoder.feed(b"1\r\na\r") == b"a"
+    assert decoder.feed(b"\n0\r\n\r\n") == b""
+    assert decoder.ended
+    with pytest.raises(BadChunk):
+        ChunkedDecoder().feed(b"1\r\nabc")

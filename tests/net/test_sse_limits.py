@@ -137,3 +137,10 @@ def test_lines_named_error_are_events_where_that_is_wanted(error_lines: bool) ->
 def test_bad_bytes_are_replaced_and_the_data_is_utf_8(data: bytes, step: int) -> None:
     (event,) = feed(SSEDecoder(), data, step)
     assert "\ufffd" in event.data.decode()
+
+
+def test_a_line_feed_after_an_empty_piece_still_belongs_to_its_carriage_return() -> None:
+    decoder = SSEDecoder()
+    pieces = [b"data: a\r", b"", b"\ndata: b\r", b"\n", b"\r", b"\ndata: c\n\n"]
+    assert [one.data for piece in pieces for one in decoder.feed(piece)] == [b"a\nb", b"c"]
+    assert [one.data for piece in [b"data: a\n", b"\n"] for one in SSEDecoder().feed(piece)] == []

@@ -306,3 +306,14 @@ def test_an_attempt_has_the_role_of_a_retry_only_when_its_wait_is_over() -> None
         return [one for one in tree.roots[0].children[0].children if one.kind == "attempt"][-1].role
 
     assert [role(at) for at in (1.9, 2.0, 2.5)] == ["", "retry", "retry"]
+
+
+def test_a_call_without_a_reported_end_ends_with_its_last_attempt() -> None:
+    starts = [AttemptStarted(at=at, target=target, **IDS) for at, target in ((0.0, "a/one"), (1.0, "b/two"))]
+    ends = [ended("b/two", 1.0, 2.0, "failed"), ended("a/one", 0.0, 5.0, "cancelled")]
+    call = spans_of([*starts, *ends]).roots[0].children[0]
+    assert (call.name, call.start, call.end, call.status) == ("a/one", 0.0, 5.0, "cancelled")
+    call = spans_of([*starts, ended("b/two", 1.0, 2.0), ends[1]]).roots[0].children[0]
+    assert (call.end, call.status) == (5.0, "ok")
+    call = spans_of([*starts, ends[0]]).roots[0].children[0]
+    assert (call.end, call.status) == (None, "open")

@@ -108,3 +108,12 @@ async def test_cancelled_anywhere_the_signal_means_what_it_did() -> None:
         assert signal.getsignal(signal.SIGUSR1) is before
 
     assert await cancel_everywhere(operation, check, limit=50) >= 1
+
+
+async def test_a_task_that_runs_a_function_of_trio_alone_has_no_place() -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep_forever)
+        await trio.testing.wait_all_tasks_blocked()
+        text = task_tree(root=trio.lowlevel.current_task())
+        nursery.cancel_scope.cancel(reason="seen")
+    assert text.splitlines()[-1].endswith("sleep_forever  waits in trio sleep_forever")

@@ -222,3 +222,20 @@ def test_the_legend_has_what_is_drawn_and_nothing_else(one: Span, meanings: list
 def test_the_legend_counts_the_marks_of_each_kind() -> None:
     marks = tuple(Mark(name=name, at=0.0) for name in ("undeliverable", "message_dropped", "noted", "routed", "noted"))
     assert legend(span("turn", "t", 0.0, 1.0), marks=marks) == ["turn", "2 message dropped", "3 other event"]
+
+
+def test_bars_are_drawn_beside_the_names_and_names_beside_the_bars() -> None:
+    picture = drawn(span("tool", "x", 0.0, 1.0), marks=(Mark(name="bus_pressure", at=0.0),))
+    height = int(picture.get("height", ""))
+    clips = {one.get("id"): one.find(f"{SVG}rect") for one in picture.iter(f"{SVG}clipPath")}
+    found = {
+        name: [rect.get(key) for key in ("x", "y", "width", "height")]
+        for name, rect in clips.items()
+        if rect is not None
+    }
+    assert found == {
+        "time": ["294", f"-{height}", "906", f"{3 * height}"],
+        "names": ["0", f"-{height}", "290", f"{3 * height}"],
+    }
+    loose = by_class(picture, "text", "name")[0]
+    assert (loose.text, loose.get("x"), loose.get("y")) == ("outside of turns", "10", "16")

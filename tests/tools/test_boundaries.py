@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import functools
+import json
+import os
 from collections.abc import AsyncIterator, Iterable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from clawft_trio.auth import UserPermissions
-from clawft_trio.errors import InvalidArguments
-from clawft_trio.tools import ToolContext, check_schema, tool, tool as as_tool
+from clawft_trio.chat import ToolCall
+from clawft_trio.errors import InvalidArguments, ToolDenied, ToolFailed, ToolTimeout, UnknownTool
+from clawft_trio.tools import (
+    ToolContext,
+    check_schema,
+    error_text,
+    outcome_of,
+    repair_ids,
+    tool,
+    tool as as_tool,
+)
+from clawft_trio.tools.call_ids import MAX_ID
+from clawft_trio.tools.child_process import ChildPolicy, run_child
+from clawft_trio.tools.result import contained
 from clawft_trio.tools.truncate import MOST_ITEMS
+from clawft_trio.tools.workspace import Workspace
 
 CONTEXT = ToolContext()
 
@@ -171,3 +189,104 @@ def test_an_unknown_name_inside_of_an_argument_is_reported_at_the_argument() -> 
     (problem,) = problems_of({"properties": {"a": inner}}, {"a": {"c": 1}})
     assert problem.startswith("$.a: ")
     assert "'c'" in problem
+
+
+@pytest.mark.parametrize(("longer", "left_out"), [(0, 0), (1, 1), (70_000, 70_000), (200_000, 200_000)])
+async def test_an_output_of_the_longest_size_is_whole_and_of_a_longer_one_the_middle_is_left_out(
+    longer: int, left_out: int
+) -> None:
+    size = 1024 + longer
+    output = bytes(97 + position % 26 for position in range(size))
+    finished = await run_child(
+        ["/bin/cat"], cwd="/", environment={}, stdin=output, policy=ChildPolicy(total=60.0, longest_output=1024)
+    )
+    text = output.decode()
+    note = f"\n[{left_out} of {size} bytes left out]\n"
+    assert finished.stdout == (text[:512] + note + text[-512:] if left_out else text)
+    assert (finished.exit_code, finished.stderr, finished.left_something) == (0, "", False)
+
+
+async def test_a_command_has_the_environment_and_the_directory_that_it_is_given(tmp_path: Path) -> None:
+    script = "pwd; echo $A; echo err >&2; exit 3"
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        for place in (str(tmp_path), descriptor):
+            finished = await run_child(
+                ["/bin/sh", "-c", script], cwd=place, environment={"A": "b"}, stdin=b"", policy=ChildPolicy()
+            )
+            assert (finished.stdout, finished.stderr) == (f"{tmp_path.resolve()}\nb\n", "err\n")
+            assert finished.exit_code == 3
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("id_", "usable"), [("x", True), ("x" * MAX_ID, True), ("x" * (MAX_ID + 1), False), ("", False), ("a\ud800", False)]
+)
+def test_an_id_of_a_call_that_cannot_be_stored_is_replaced(id_: str, usable: bool) -> None:
+    (call,) = repair_ids((ToolCall(id=id_, name="a"),))
+    assert call.id == (id_ if usable else "call_0")
+
+
+def test_ids_that_repeat_get_numbers_that_no_other_call_has() -> None:
+    ids = ["a", "a", "a_2", "a", "", "call_4"]
+    assert [one.id for one in repair_ids(tuple(ToolCall(id=id_, name="n") for id_ in ids))] == [
+        "a",
+        "a_3",
+        "a_2",
+        "a_4",
+        "call_4_2",
+        "call_4",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "word"),
+    [
+        (UnknownTool("x"), "unknown", "unknown_tool"),
+        (ToolDenied("x"), "refused", "unknown_tool"),
+        (ToolTimeout("x"), "timeout", "timeout"),
+        (ToolFailed("x"), "error", "failed"),
+        (ValueError("x"), "error", "failed"),
+    ],
+)
+def test_an_error_of_a_tool_has_an_outcome_and_a_word_for_the_model(error: Exception, outcome: str, word: str) -> None:
+    assert outcome_of(error) == outcome
+    assert json.loads(error_text(error))["error"] == word
+
+
+@pytest.mark.parametrize(("longer", "mark"), [(0, ""), (1, "…")])
+def test_the_text_of_an_error_for_a_model_has_at_most_two_thousand_characters(longer: int, mark: str) -> None:
+    shortest = len(json.loads(error_text(ValueError("")))["message"])
+    message = json.loads(error_text(ValueError("x " * 1000 + "y" * longer)))["message"]
+    assert shortest == 0
+    assert message == ("x " * 1000 + "y" * longer)[:2000] + mark
+
+
+def test_everything_that_a_tool_raises_is_one_error_but_an_interrupt_goes_on() -> None:
+    late = contained(ExceptionGroup("", [trio.TooSlowError("a"), trio.TooSlowError("b")]), tool="t")
+    assert isinstance(late, ToolTimeout)
+    mixed = contained(ExceptionGroup("", [trio.TooSlowError("a"), ValueError("b")]), tool="t")
+    assert isinstance(mixed, ToolFailed)
+    assert "TooSlowError: a; ValueError: b" in str(mixed)
+    own = ToolFailed("own", tool="t")
+    assert contained(own, tool="t") is own
+    assert contained(ExceptionGroup("", [own]), tool="t") is own
+    assert "tried to end the program" in str(contained(SystemExit(3), tool="t"))
+    for stop in (KeyboardInterrupt, GeneratorExit):
+        with pytest.raises(stop):
+            contained(BaseExceptionGroup("", [ValueError("b"), stop()]), tool="t")
+    with pytest.raises(KeyboardInterrupt):
+        contained(BaseExceptionGroup("", [GeneratorExit(), KeyboardInterrupt()]), tool="t")
+
+
+@pytest.mark.parametrize(("links", "followed"), [(1, True), (40, True), (41, False)])
+def test_a_path_of_a_workspace_has_at_most_forty_symlinks(links: int, followed: bool, tmp_path: Path) -> None:
+    (tmp_path / "link0").write_text("end")
+    for number in range(links):
+        (tmp_path / f"link{number + 1}").symlink_to(f"link{number}")
+    with (
+        nullcontext() if followed else pytest.raises(ToolFailed),
+        Workspace(tmp_path).open_file(f"link{links}") as file,
+    ):
+        assert os.read(file, 100) == b"end"

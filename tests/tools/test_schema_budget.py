@@ -329,3 +329,17 @@ def test_additional_properties_are_checked_at_their_places():
         ("$.b", "unknown key; known: a"),
         ("$.c", "unknown key; known: a"),
     ]
+
+
+def test_a_budget_ends_with_its_last_step_and_polls_after_a_hundred() -> None:
+    polls = []
+    budget = Budget(250, poll=lambda: polls.append(budget.left))
+    for _ in range(250):
+        budget.charge(1)
+    assert budget.left == 0
+    assert polls == [249, 148, 47]
+    with pytest.raises(TooComplex):
+        budget.charge(1)
+    Budget(3).charge(3)
+    with pytest.raises(TooComplex):
+        Budget(3).charge(4)
