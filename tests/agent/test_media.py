@@ -47,6 +47,12 @@ async def test_images_files_and_texts_are_attached_as_what_they_are(tmp_path):
     )
 
 
+@pytest.mark.parametrize("before", [0, 150, 170, 180, 184, 188, 192])
+async def test_no_part_of_a_password_in_a_refused_address_is_shown(before):
+    (part,), _ = await parts_of(f"https://{'x' * before}:hunter2secret@example.org/a.png?sig=hunter2secret")
+    assert "hunt" not in part.text
+
+
 @pytest.mark.parametrize(
     "bad",
     ["../secret.png", "link.png", "missing.png", "empty.png", "data:nonsense", "data:image/png;base64,§", "http://example.org/a.png",

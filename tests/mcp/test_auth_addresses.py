@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from clawft_trio.errors import AddressRefused, AuthorizationFailed
+from clawft_trio.mcp.auth.addresses import checked_address
 from clawft_trio.mcp.auth.discovery import discover_authorization
 from clawft_trio.mcp.auth.http import OAuthHttp
 from clawft_trio.net import AddressPolicy, HttpEndpoint
@@ -114,3 +115,10 @@ async def test_an_endpoint_knows_the_addresses_that_it_was_connected_to(nursery)
         assert http.peers <= {"127.0.0.1", "::1"}
         assert http.peers
     nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("before", [0, 150, 180, 184, 188, 192])
+def test_no_part_of_a_password_in_a_refused_address_is_shown(before):
+    with pytest.raises(AuthorizationFailed) as caught:
+        checked_address(f"https://{'x' * before}:hunter2secret@example.org/a?sig=hunter2secret", "token endpoint")
+    assert "hunt" not in str(caught.value)

@@ -13,7 +13,8 @@ from clawft_trio.config import Secret
 from clawft_trio.errors import EmptyAnswer, RateLimited, ToolFailed
 from clawft_trio.observe import Noted
 from clawft_trio.observe.attributes import attributes_of, error_attributes
-from clawft_trio.observe.recorded import Recorded, recorded
+from clawft_trio.observe.recorded import Recorded, recorded, request_options
+from clawft_trio.observe.redaction import redact_address
 
 
 @pytest.mark.parametrize(
@@ -102,3 +103,31 @@ async def test_a_record_has_the_providers_own_finish_reason_and_ids() -> None:
         "m-1",
     )
     assert recorded(provider := Recorded(Wrapper("ok"))) is provider
+
+
+def test_the_options_of_a_request_are_those_that_are_set() -> None:
+    request = ChatRequest([Message.user("q")], stream=False)
+    assert request_options(request) == {"stream": False}
+    request = ChatRequest([Message.user("q")], max_tokens=5, temperature=0.0, seed=0, stop=("x",), stream=True,
+                          response_schema={"type": "object"}, extra={"top_p": 0.5, "n": "2", "other": 1})  # fmt: skip
+    assert request_options(request) == {
+        "max_tokens": 5,
+        "temperature": 0.0,
+        "seed": 0,
+        "stop": ["x"],
+        "stream": True,
+        "json": True,
+        "top_p": 0.5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://ana:pass@example.org/a?b=c&d=e#f", "https://***@example.org/a?b=***&d=***#f"),
+        ("https://example.org/a", "https://example.org/a"),
+        ("see a?b=c", "see a?b=c"),
+    ],
+)
+def test_an_address_is_shown_without_accounts_and_values(address: str, shown: str) -> None:
+    assert redact_address(address) == shown

@@ -317,3 +317,5 @@ def test_a_call_without_a_reported_end_ends_with_its_last_attempt() -> None:
     assert (call.end, call.status) == (5.0, "ok")
     call = spans_of([*starts, ends[0]]).roots[0].children[0]
     assert (call.end, call.status) == (None, "open")
+    call = spans_of([*starts, ended("b/two", 1.0, 6.0, "failed"), ends[1]]).roots[0].children[0]
+    assert (call.end, call.status) == (7.0, "failed")

@@ -239,3 +239,10 @@ def test_bars_are_drawn_beside_the_names_and_names_beside_the_bars() -> None:
     }
     loose = by_class(picture, "text", "name")[0]
     assert (loose.text, loose.get("x"), loose.get("y")) == ("outside of turns", "10", "16")
+
+
+def test_times_are_drawn_from_the_start_of_the_tree() -> None:
+    tree = SpanTree(roots=(span("tool", "x", 1020.0, 1050.0),), start=1000.0, end=1100.0)
+    (bar,) = by_class(ET.fromstring(timeline_svg(tree)), "rect", "bar")
+    assert (bar.get("x"), bar.get("width")) == (str(x(20)), f"{x(50) - x(20):.2f}")
+    assert (bar.get("data-a"), bar.get("data-b")) == ("20", "50")

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from clawft_trio.errors import AuthorizationFailed
+from clawft_trio.observe.redaction import cut, redact_address
 
 MAX_ADDRESS = 4096
 """Largest length in characters of a URL that a server names."""
@@ -26,8 +27,13 @@ def checked_address(address: str, what: str) -> str:
     printable = address.isascii() and address.isprintable() and " " not in address and "\\" not in address
     bad = not host or not secure or not printable or url.fragment or "@" in url.netloc or len(address) > MAX_ADDRESS
     if bad:
-        raise AuthorizationFailed(f"the {what} is no https: address: {address[:200]!r}")
+        raise AuthorizationFailed(f"the {what} is no https: address: {shown_address(address)}")
     return address
+
+
+def shown_address(address: str) -> str:
+    """Return *address* for an error: quoted, without accounts and values of its query, and not too long."""
+    return repr(cut(redact_address(address), 200))
 
 
 def is_loopback(host: str) -> bool:

@@ -12,6 +12,7 @@ from clawft_trio.mcp.auth.addresses import (
     origin,
     resource_metadata_addresses,
     server_metadata_addresses,
+    shown_address,
 )
 from clawft_trio.mcp.auth.http import OAuthHttp
 from clawft_trio.mcp.auth.records import ResourceMetadata, ServerMetadata
@@ -48,15 +49,15 @@ async def discover_authorization(http: OAuthHttp, server: str, named: str = "", 
     if found is None:
         return await _legacy(http, server)
     if not covers(found.resource, server):
-        raise AuthorizationFailed(f"the metadata is for another resource: {found.resource[:200]!r}")
+        raise AuthorizationFailed(f"the metadata is for another resource: {shown_address(found.resource)}")
     if not found.authorization_servers:
         raise AuthorizationFailed("the resource names no authorization server")
     chosen = issuer or found.authorization_servers[0]
     if chosen not in found.authorization_servers:
-        raise AuthorizationFailed(f"the resource does not name the authorization server {chosen[:200]!r}")
+        raise AuthorizationFailed(f"the resource does not name the authorization server {shown_address(chosen)}")
     metadata = await _server_metadata(http, chosen)
     if metadata is None:
-        raise AuthorizationFailed(f"the authorization server {chosen[:200]!r} has no metadata")
+        raise AuthorizationFailed(f"the authorization server {shown_address(chosen)} has no metadata")
     return Discovered(resource=found.resource, scopes=found.scopes_supported, server=metadata)
 
 
@@ -66,7 +67,9 @@ async def _resource_metadata(http: OAuthHttp, server: str, named: str) -> Resour
         if answer.status == 200:
             return answer.decode(ResourceMetadata, "resource metadata")
     if named:
-        raise AuthorizationFailed(f"the resource metadata {named[:200]!r} cannot be had: HTTP status {answer.status}")
+        raise AuthorizationFailed(
+            f"the resource metadata {shown_address(named)} cannot be had: HTTP status {answer.status}"
+        )
     return None
 
 
@@ -80,7 +83,9 @@ async def _server_metadata(http: OAuthHttp, issuer: str) -> ServerMetadata | Non
         # RFC 8414, 3.3: compared as strings. With another issuer's document that issuer would receive our codes
         # (mix-up).
         if found.issuer != issuer:
-            raise AuthorizationFailed(f"the metadata is of another issuer: {found.issuer[:200]!r}, not {issuer!r}")
+            raise AuthorizationFailed(
+                f"the metadata is of another issuer: {shown_address(found.issuer)}, not {issuer!r}"
+            )
         return _checked(found)
     return None
 

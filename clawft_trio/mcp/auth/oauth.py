@@ -24,7 +24,7 @@ import attrs
 import trio
 
 from clawft_trio.errors import AuthorizationFailed
-from clawft_trio.mcp.auth.addresses import canonical_resource
+from clawft_trio.mcp.auth.addresses import canonical_resource, shown_address
 from clawft_trio.mcp.auth.challenge import Challenge, bearer_challenge
 from clawft_trio.mcp.auth.discovery import Discovered, discover_authorization
 from clawft_trio.mcp.auth.http import OAuthHttp
@@ -231,7 +231,8 @@ class OAuthSession:
         client = self._oauth.client
         if client is not None and client.issuer is None:
             raise AuthorizationFailed(
-                f"the authorization server is now {found.server.issuer[:200]!r}; the client was registered at another"
+                f"the authorization server is now {shown_address(found.server.issuer)}; "
+                "the client was registered at another"
             )
 
     def _scopes(self, challenge: Challenge, found: Discovered, kept: Credentials | None) -> tuple[str, ...]:
