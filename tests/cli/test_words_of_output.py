@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from clawft_trio.cli import output, transcript
+from clawft_trio.chat import Message, ToolCall
+from clawft_trio.cli import output, slash, transcript
 from clawft_trio.cli.output import csv_cell, sanitize, terminal_width, write_json
-from clawft_trio.errors import RateLimited
+from clawft_trio.errors import InvalidData, RateLimited
 from clawft_trio.observe import FailedOver, HedgeStarted, RetryScheduled
 from clawft_trio.tools import ToolResult
 
@@ -134,3 +135,29 @@ def test_a_result_of_a_tool_is_marked_by_its_outcome() -> None:
         [ToolResult("1", name="look", text="seen"), ToolResult("2", name="go", text="no", outcome="error")]
     )
     assert lines.plain == "  ✓ look seen\n  ✗ go no"
+
+
+@pytest.mark.parametrize(("text", "number"), [("1", 1), ("12", 12), ("", slash._LATEST)])
+def test_a_history_has_as_many_messages_as_are_asked_for(text: str, number: int) -> None:
+    assert slash._number(text) == number
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "1.5"])
+def test_a_history_of_no_messages_is_refused(text: str) -> None:
+    with pytest.raises(InvalidData, match="expected how many messages"):
+        slash._number(text)
+
+
+@pytest.mark.parametrize(("length", "shown"), [(500, 500), (501, 500), (9000, 500)])
+def test_a_message_of_a_history_has_at_most_five_hundred_characters(length: int, shown: int) -> None:
+    line = slash._line_of(Message.user("x" * length)).plain
+    assert len(line) == len("user: ") + shown
+    assert line.endswith("...") is (length > 500)
+
+
+def test_a_message_of_a_history_names_its_calls_and_a_result_is_one_line() -> None:
+    calls = (ToolCall(id="1", name="look"), ToolCall(id="2", name="go"))
+    assert slash._line_of(Message.assistant("so", tool_calls=calls)).plain == "assistant: so [calls look, go]"
+    assert slash._line_of(Message.assistant("", tool_calls=calls)).plain == "assistant: [calls look, go]"
+    assert slash._line_of(Message.tool("a\n b", tool_call_id="1")).plain == "tool: a b"
+    assert slash._line_of(Message.user("a\n b")).plain == "user: a\n b"

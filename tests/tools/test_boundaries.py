@@ -15,7 +15,7 @@ import trio
 
 from clawft_trio.auth import UserPermissions
 from clawft_trio.chat import ToolCall
-from clawft_trio.errors import InvalidArguments, ToolDenied, ToolFailed, ToolTimeout, UnknownTool
+from clawft_trio.errors import InvalidArguments, ProtocolViolation, ToolDenied, ToolFailed, ToolTimeout, UnknownTool
 from clawft_trio.tools import (
     ToolContext,
     check_schema,
@@ -27,6 +27,7 @@ from clawft_trio.tools import (
 )
 from clawft_trio.tools.call_ids import MAX_ID
 from clawft_trio.tools.child_process import ChildPolicy, run_child
+from clawft_trio.tools.client import read_roots, read_sampled
 from clawft_trio.tools.result import contained
 from clawft_trio.tools.truncate import MOST_ITEMS
 from clawft_trio.tools.workspace import Workspace
@@ -290,3 +291,35 @@ def test_a_path_of_a_workspace_has_at_most_forty_symlinks(links: int, followed: 
         Workspace(tmp_path).open_file(f"link{links}") as file,
     ):
         assert os.read(file, 100) == b"end"
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ({"type": "text", "text": "a"}, "a"),
+        ([{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}], "a\nb"),
+        ([{"text": 7}], ""),
+        ([], ""),
+    ],
+)
+def test_the_texts_of_a_sampled_answer_are_joined(content: Any, text: str) -> None:
+    found = read_sampled({"content": content, "model": 7, "stopReason": "endTurn"})
+    assert (found.text, found.model, found.stop_reason) == (text, "", "endTurn")
+    assert found.content == tuple(content if isinstance(content, list) else [content])
+    named = read_sampled({"content": content, "model": "m", "stopReason": None})
+    assert (named.model, named.stop_reason) == ("m", "")
+
+
+@pytest.mark.parametrize("content", [None, "text", 7, ["text"], [{"text": "a"}, None]])
+def test_a_sampled_answer_without_content_is_refused(content: Any) -> None:
+    with pytest.raises(ProtocolViolation, match="sampling: "):
+        read_sampled({"content": content})
+
+
+def test_roots_without_an_address_are_left_out() -> None:
+    roots = [{"uri": "file:///a", "name": "A"}, {"uri": "file:///b", "name": 7}, {"name": "C"}, {"uri": 7}, "d", None]
+    found = read_roots({"roots": roots})
+    assert [(one.uri, one.name) for one in found] == [("file:///a", "A"), ("file:///b", "")]
+    for wrong in (None, {}, "x"):
+        with pytest.raises(ProtocolViolation, match="roots: "):
+            read_roots({"roots": wrong})
