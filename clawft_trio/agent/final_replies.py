@@ -164,19 +164,28 @@ class FinalReplies:
             if len(self._replied) > _REPLIED:
                 self._replied.popitem(last=False)
 
-    async def end_again(self, message: InboundMessage) -> bool:
-        """End the turn of *message* in the journal if its reply was sent; return whether it was.
+    def was_sent(self, message: InboundMessage) -> bool:
+        """Whether the reply to *message* was sent without being stored."""
+        return turn_id_of(message) in self._replied
+
+    async def end_sent(self, message: InboundMessage) -> None:
+        """End the turn of *message*, whose reply was sent without being stored, when the store can be written.
+
+        Until then this process keeps the session, because another one would answer the message again.
 
         Cancellation: the turn is still open.
         """
-        if self._shared is None or turn_id_of(message) not in self._replied:
-            return False
-        try:
-            await self._shared.end(message, None)
-        except LeaseLost:
-            pass  # it has already ended
-        except StoreError as exc:
-            self._observer(Noted(component="agent", what="turn not ended in the journal", details={"error": exc}))
-            # Without a wait it would be claimed again at once.
+        noted = False
+        while self._shared is not None and self._shared.accepting:
+            try:
+                await self._shared.end(message, None)
+                return
+            except LeaseLost:
+                return  # it has already ended
+            except StoreError as exc:
+                if not noted:
+                    what = "turn not ended in the journal"
+                    self._observer(Noted(component="agent", what=what, details={"error": exc}))
+                noted = True
             await trio.sleep(self._policy.poll)
-        return True
+        await trio.lowlevel.checkpoint()

@@ -245,17 +245,21 @@ class AgentLoop:
 
     async def _answer_left(self, left: Unfinished, slot: TurnSlot) -> None:
         """Answer a message from the store whose turn was begun `left.resumes` times before."""
-        await self._refusals.wait_replied(turn_id_of(left.message))
-        if await self._replies.end_again(left.message):
-            return
-        self._resumed += left.resumes > 0
-        if left.resumes <= self.policy.max_resumes:
-            await self._answer(left.message, slot, resumed=left.resumes > 0)
-        else:
-            error = TurnInterrupted(f"given up after {left.resumes - 1} resumptions")
-            if self._shared is not None:
-                self._shared.give_up(left.message, str(error))
-            await self._replies.send(left.message, failure_reply(left.message, error), "failed")
+        message = left.message
+        await self._refusals.wait_replied(turn_id_of(message))
+        if not self._replies.was_sent(message):
+            self._resumed += left.resumes > 0
+            if left.resumes <= self.policy.max_resumes:
+                await self._answer(message, slot, resumed=left.resumes > 0)
+            else:
+                error = TurnInterrupted(f"given up after {left.resumes - 1} resumptions")
+                if self._shared is not None:
+                    self._shared.give_up(message, str(error))
+                await self._replies.send(message, failure_reply(message, error), "failed")
+        if self._replies.was_sent(message):
+            # A turn that waits for the store needs no slot.
+            slot.free()
+            await self._replies.end_sent(message)
 
     async def _accept(self, message: InboundMessage) -> bool:
         """Store *message*; return False if it must not be answered."""

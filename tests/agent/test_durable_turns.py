@@ -69,10 +69,10 @@ async def test_the_result_of_a_tool_is_stored_before_the_next_request_is_sent(tm
 async def test_a_process_does_not_search_the_store_for_messages_in_its_own_queue(tmp_path: Path, monkeypatch) -> None:
     run, jobs = Writer.run, 0
 
-    async def counted(self, function, *, durable):
+    async def counted(self, function, **options):
         nonlocal jobs
         jobs += "claim" in getattr(function, "__qualname__", "")
-        return await run(self, function, durable=durable)
+        return await run(self, function, **options)
 
     monkeypatch.setattr(Writer, "run", counted)
     await answer(tmp_path / "store.db", 20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,45 @@ async def answered(place: Path | str, *, failures: int, error: type[StoreError])
 async def test_on_a_file_the_reply_is_sent_at_once_and_once(tmp_path: Path, failures: int) -> None:
     ran, replies = await answered(tmp_path / "a.db", failures=failures, error=StoreError)
     assert sorted(ran) == sorted(replies) == ["m0", "m1"]
+
+
+async def test_no_other_process_answers_a_message_whose_reply_could_not_be_stored(tmp_path: Path) -> None:
+    """The process that has sent the reply keeps the session until it has ended the turn."""
+    replies: Counter[str] = Counter()
+
+    async def turn(message: InboundMessage, _: TurnContext) -> OutboundMessage:
+        await trio.lowlevel.checkpoint()
+        return OutboundMessage(channel="ch", chat_id="1", content=message.content)
+
+    async with open_store(tmp_path / "a.db", migrations=MIGRATIONS) as store, trio.open_nursery() as nursery:
+
+        async def start(failures: int) -> tuple[MessageBus, FailingJournal]:
+            ownership = Ownership(store)
+            journal = FailingJournal(store, ownership=ownership)
+            journal.failures = failures
+            bus = MessageBus(undelivered=LeasedUndelivered(ownership))
+            await nursery.start(lambda **kw: serve_sessions(bus, turn, policy=POLICY, journal=journal, **kw))
+            return bus, journal
+
+        bus, journal = await start(50)
+        await start(0)
+
+        async def collect() -> None:
+            async for message in bus.outbound("ch"):
+                replies[message.reply_to or ""] += 1
+
+        nursery.start_soon(collect)
+        await bus.publish_inbound(asks(0))
+        with trio.fail_after(60):
+            while await open_turns(store):
+                await trio.sleep(0.02)
+        await bus.publish_inbound(asks(1))
+        with trio.fail_after(60):
+            while len(replies) < 2 or await open_turns(store):
+                await trio.sleep(0.02)
+        assert journal.failures == 0
+        nursery.cancel_scope.cancel()
+    assert replies == {"m0": 1, "m1": 1}
 
 
 @pytest.mark.parametrize("error", [StoreError, StoreBusy, StoreReadOnly, StoreCorrupt])
