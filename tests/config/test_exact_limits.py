@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from clawft_trio.agent.from_config import mcp_servers
+from clawft_trio.codec import decode_json
 from clawft_trio.config import Config, parse_config
+from clawft_trio.config.comments import without_comments
 from clawft_trio.config.effective import settings_in
 from clawft_trio.config.policies import fetch_policy
 from clawft_trio.errors import ConfigError
@@ -248,3 +250,36 @@ def test_a_server_has_one_transport_and_what_it_needs(section: dict[str, str], r
     else:
         assert len(mcp_servers(config)) == 1
     assert mcp_servers(read("tools mcp_servers x", section | {"disabled": True})) == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"failover": ["p/m"]} // at the end',
+        '{"failover": /* one */ ["p/m"] /*/ two */ }',
+        '/**/{"failover": [/***/"p/m",],}/* without an end',
+        '{"failover": ["p/m" /* "x", */ , ] // , ]\n}',
+    ],
+)
+def test_comments_and_trailing_commas_are_skipped(text: str) -> None:
+    blanked = without_comments(text.encode())
+    assert decode_json(blanked) == {"failover": ["p/m"]}
+    # Places in errors stay those of the file.
+    assert len(blanked) == len(text)
+    assert blanked.count(b"\n") == text.count("\n")
+
+
+def test_marks_of_comments_inside_of_a_text_stay() -> None:
+    text = b'{"text": "a /* b */ // c, ] \\"// d"}'
+    assert without_comments(text) == text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "shown"),
+    [(True, "true"), (None, "null"), (7, "7"), ("x", "a string"), (["x"], "a list"), ([], "[]"), ("", '""')],
+    ids=str,
+)
+def test_of_a_text_or_list_in_place_of_a_section_only_the_kind_is_shown(wrong: object, shown: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read("tools", wrong)
+    assert str(caught.value) == f"$.tools: expected an object, got {shown}"

@@ -17,7 +17,7 @@ from clawft_trio.llm.failures import Failures
 from clawft_trio.observe import Recorder, RequestShortened
 from clawft_trio.pipeline import Pipeline, RoutingDecision, StaticRouter, Target
 from clawft_trio.pipeline.tokens import request_tokens
-from clawft_trio.pipeline.windows import Windows, by_pattern
+from clawft_trio.pipeline.windows import KEPT_FOR_OUTPUT, MODEL_WINDOWS, Windows, by_pattern
 from clawft_trio.testing import Fail, Finish, Say, ScriptedProvider
 
 KNOWN = Target("p", "known", max_context_tokens=40_000)
@@ -366,3 +366,8 @@ def test_refusals_of_endless_targets_are_not_all_remembered() -> None:
         windows.refused(Target("p", f"m{number}"), 1000)
     assert windows.applied(Target("p", "m0")).max_input_tokens is None
     assert windows.applied(Target("p", "m1499")).max_input_tokens == 999
+
+
+def test_every_window_in_the_tables_is_a_number_of_tokens_that_a_model_has() -> None:
+    assert all(4096 <= tokens <= 10_000_000 for tokens in MODEL_WINDOWS.values())
+    assert all(32_000 <= tokens <= 400_000 for tokens in KEPT_FOR_OUTPUT.values())
