@@ -418,3 +418,33 @@ async def test_its_repr_says_what_it_did(tmp_path):
     cache = settled()
     await cache.read(tmp_path)
     assert "reads=1" in repr(cache) and "hops=1" in repr(cache)
+
+
+@pytest.mark.parametrize(("size", "state"), [(0, "file"), (99, "file"), (100, "file"), (101, "too_large")])
+async def test_a_file_of_the_largest_size_is_read_and_a_larger_one_is_not(
+    size: int, state: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.txt"
+    file.write_bytes(b"x" * size)
+    found = await settled(max_file=100).read(file)
+    assert (found.state, found.size, found.text) == (state, size, "x" * size if state == "file" else "")
+    assert found.usable is (0 < size <= 100)
+
+
+@pytest.mark.parametrize(("names", "state"), [(0, "directory"), (3, "directory"), (4, "too_large")])
+async def test_a_folder_of_the_largest_number_of_names_is_listed(names: int, state: str, tmp_path: Path) -> None:
+    for number in range(names):
+        (tmp_path / f"b{number}").touch()
+    found = await settled(max_names=3).read(tmp_path)
+    assert found.state == state
+    assert found.names == (tuple(f"b{number}" for number in range(names)) if state == "directory" else ())
+
+
+@pytest.mark.parametrize(("data", "state"), [(b"\xef\xbb\xbfhi", "file"), (b"a\0b", "binary"), (b"a\xff", "binary")])
+async def test_a_file_is_text_only_without_zero_bytes_and_in_utf_8(data: bytes, state: str, tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_bytes(data)
+    found = await settled().read(file)
+    assert (found.state, found.size) == (state, len(data))
+    assert found.text == ("hi" if state == "file" else "")
+    assert ("byte" in found.detail) is (state == "binary")
