@@ -23,7 +23,7 @@ from clawft_trio.chat import File, Image, Part, Text
 from clawft_trio.errors import ClawftError, Refused
 from clawft_trio.net import AddressPolicy
 from clawft_trio.observe import Event, Noted
-from clawft_trio.observe.redaction import cut, redact_address
+from clawft_trio.observe.redaction import cut_redacted, redact_address
 from clawft_trio.tools.workspace import Workspace
 
 LARGEST = 20 * 1024 * 1024
@@ -63,7 +63,7 @@ async def media_parts(
                 raise Refused(f"more than {MOST} attachments")
             parts.append(await _part(one, workspace, policy))
         except (ClawftError, OSError, ValueError) as exc:
-            shown = one[:60] if one.startswith("data:") else cut(redact_address(one), 200)
+            shown = one[:60] if one.startswith("data:") else cut_redacted(one, 200, redact=redact_address)
             parts.append(Text(f"[attachment {shown} left out: {exc}]"))
             details = {"attachment": shown, "error": str(exc)}
             observer(Noted(component="agent", what="attachment left out", details=details, turn_id=turn_id))

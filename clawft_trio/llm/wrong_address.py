@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from clawft_trio.observe.redaction import cut, redact_address
+from clawft_trio.observe.redaction import cut, cut_redacted, redact_address
 
 # 501 is what Python's own file server answers to a POST.
 NO_SUCH_API = frozenset({301, 302, 303, 307, 308, 404, 405, 501})
@@ -36,7 +36,7 @@ def describe(request: str, status: int, headers: Mapping[str, str], answer: str)
     """What to check when a server has no such API at the address of *request*; *answer* are its own words."""
     steps = _steps(request)
     if 300 <= status < 400:
-        location = cut(redact_address(headers.get("location", "").partition("?")[0]), 200)
+        location = cut_redacted(headers.get("location", "").partition("?")[0], 200, redact=redact_address)
         advice = f"it redirects to {location!r}: put the address that it means into the base URL"
     elif _is_doubled(steps):
         advice = "check the base URL: it must end before the path of the request, usually in /v1"

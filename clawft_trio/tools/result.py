@@ -21,7 +21,7 @@ from clawft_trio.errors import (
     UnknownTool,
 )
 from clawft_trio.nursery import leaves
-from clawft_trio.observe.redaction import redact_secrets
+from clawft_trio.observe.redaction import cut_redacted
 
 ToolOutcome = Literal["ok", "error", "timeout", "refused", "unknown", "invalid", "cancelled", "discarded"]
 """`refused`: not permitted. `unknown`: no such tool. `invalid`: the arguments do not fit. `discarded`: the call started
@@ -91,11 +91,11 @@ def outcome_of(error: Exception) -> ToolOutcome:
 def error_text(error: Exception) -> str:
     """Return *error* as text for a model: short JSON with `error`, `message` and, if there are several, `problems`."""
     word = next((word for kind, _, word in _KINDS if isinstance(error, kind)), "failed")
-    shown: dict[str, object] = {"error": word, "message": _short(redact_secrets(str(error)))}
+    shown: dict[str, object] = {"error": word, "message": _short(str(error))}
     if isinstance(error, InvalidArguments):
         shown |= {
             "message": "The arguments do not fit.",
-            "problems": [_short(redact_secrets(str(one))) for one in error.problems],
+            "problems": [_short(str(one)) for one in error.problems],
         }
     return encode_json(shown).decode()
 
@@ -126,12 +126,11 @@ def _described(exc: BaseException) -> str:
         return "the tool tried to end the program"
     try:
         # The output of another program may hold keys, in any of its lines; they are removed before the text is cut.
-        text = redact_secrets(str(exc))
+        text = cut_redacted(str(exc), _LONGEST_MESSAGE)
     except Exception:  # noqa: BLE001 - the error may be of any class; its class name is enough
         text = ""
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
 
 
 def _short(text: str) -> str:
-    text = text.encode(errors="replace").decode()
-    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…"
+    return cut_redacted(text, _LONGEST_MESSAGE).encode(errors="replace").decode()

@@ -115,6 +115,22 @@ async def test_a_large_result_of_a_tool_is_cut_outside_of_the_loop(kind: str) ->
     assert "left out" in result.text
 
 
+@pytest.mark.parametrize("unit", ["word ", "x", "://", "token"])
+async def test_a_large_error_of_a_tool_is_cut_before_it_is_masked(unit: str) -> None:
+    @tool
+    async def f() -> object:
+        raise ValueError(f"key sk-{'a' * 40} {unit * 1_000_000}")
+
+    model = ScriptedProvider([CallTool("f", {}), Finish()], [Say("fine"), Finish()], name="p")
+    async with open_agent(["p/m"], providers={"p": model}, tools=[f]) as agent:
+        async with bounded_loop():
+            reply = await agent.ask("q")
+    (result,) = reply.tools
+    assert reply.text == "fine"
+    assert "ValueError: key ***" in result.text
+    assert len(result.text) < 2200
+
+
 @pytest.mark.parametrize("unit", ["word ", "wörd€ "])
 @pytest.mark.parametrize("stored", [False, True], ids=["memory", "sqlite"])
 async def test_an_answer_of_almost_the_largest_size_is_stored_and_loaded(

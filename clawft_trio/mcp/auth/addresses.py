@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from clawft_trio.errors import AuthorizationFailed
-from clawft_trio.observe.redaction import cut, redact_address
+from clawft_trio.observe.redaction import cut_redacted, redact_address
 
 MAX_ADDRESS = 4096
 """Largest length in characters of a URL that a server names."""
@@ -33,7 +33,7 @@ def checked_address(address: str, what: str) -> str:
 
 def shown_address(address: str) -> str:
     """Return *address* for an error: quoted, without accounts and values of its query, and not too long."""
-    return repr(cut(redact_address(address), 200))
+    return repr(cut_redacted(address, 200, redact=redact_address))
 
 
 def is_loopback(host: str) -> bool:

@@ -12,7 +12,7 @@ from clawft_trio.errors import AuthorizationFailed
 from clawft_trio.mcp.auth.client_auth import authenticate
 from clawft_trio.mcp.auth.http import Answer, OAuthHttp
 from clawft_trio.mcp.auth.records import OAuthClient, ServerMetadata, Token
-from clawft_trio.observe.redaction import cut, make_redactor
+from clawft_trio.observe.redaction import cut_redacted, make_redactor
 from clawft_trio.retry_hints import RETRYABLE_STATUSES
 
 LONGEST_LIFE = 10 * 365 * 86_400.0
@@ -154,7 +154,7 @@ def refusal(answer: Answer, what: str, sent: Mapping[str, str] | None = None) ->
     except AuthorizationFailed:
         response = _ErrorResponse()
     redact = make_redactor(spellings(value for name, value in (sent or {}).items() if name in _CREDENTIALS))
-    code, description = redact(response.error)[:60], cut(redact(response.error_description), 200)
+    code, description = redact(response.error)[:60], cut_redacted(response.error_description, 200, redact=redact)
     text = " ".join(part for part in (code, description) if part)
     shown = text if text.isprintable() else ""
     error = AuthorizationFailed(f"{what}: HTTP status {answer.status} {shown}".rstrip(), code=code)
