@@ -89,7 +89,8 @@ class Connections:
         try:
             answer = await connection.handle_async_request(sent)
         except BaseException:
-            await self._close(connection)
+            with trio.move_on_after(_GRACE, shield=True):
+                await self._close(connection)
             raise
         return self._http.Response(
             status_code=answer.status,

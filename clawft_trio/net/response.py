@@ -61,7 +61,8 @@ class HttpResponse:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.finish()
+        with trio.move_on_after(_GRACE, shield=True):
+            await self.finish()
 
     @property
     def content_type(self) -> str:
