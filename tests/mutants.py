@@ -71,6 +71,7 @@ AREAS = {
     "clawft_trio/tools/path_locks.py": ["tests/tools/test_path_locks.py"],
     "clawft_trio/tools/workspace.py": [
         "tests/hostile/test_bounds.py",
+        "tests/hostile/test_workspaces.py",
         "tests/tools/test_workspace.py",
         "tests/tools/test_hostile_tools.py",
     ],

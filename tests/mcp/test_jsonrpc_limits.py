@@ -42,6 +42,12 @@ def test_a_line_of_the_longest_size_is_read_and_one_byte_more_is_refused(size: i
         assert line.decode().startswith(messages[0].sample[:20])
 
 
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+def test_every_line_has_the_whole_limit_and_not_what_the_one_before_left_of_it(step: int) -> None:
+    line = b'{"id":5,"result":"' + b"x" * 80 + b'"}\n'
+    assert [one.id for one in read(3 * line, 100, step) if isinstance(one, Envelope)] == [5, 5, 5]
+
+
 @pytest.mark.parametrize("step", [1, 50, 1000, 100_000])
 @pytest.mark.parametrize("before", [0, 3000, 8000])
 def test_the_id_of_a_line_that_is_too_long_is_found_at_its_end(step: int, before: int) -> None:
