@@ -343,3 +343,27 @@ def test_the_first_problems_are_told_where_mending_does_not_help() -> None:
     with pytest.raises(InvalidArguments) as caught:
         read('{"a": "5", "b": "x"}', schema)
     assert [one.path for one in caught.value.problems] == ["$.a", "$.b"]
+
+
+def test_a_quoted_word_that_is_not_allowed_either_is_repaired_to_nothing() -> None:
+    def check(raw: dict[str, Any]) -> dict[str, Any]:
+        seen.append(raw["a"])
+        raise InvalidArguments([Problem("$.a", "not allowed")])
+
+    seen: list[str] = []
+    with pytest.raises(InvalidArguments):
+        read_arguments(json.dumps({"a": '"green"'}), of({"enum": ["red", "blue"]}), check, lenient=True)
+    # Only once: there was nothing to repair.
+    assert seen == ['"green"']
+
+
+@pytest.mark.parametrize(("length", "read_at_all"), [(10_000, True), (10_001, False)])
+def test_a_python_literal_is_read_up_to_ten_thousand_characters(length: int, read_at_all: bool) -> None:
+    start = "{'a': '"
+    text = start + "x" * (length - len(start) - 2) + "'}"
+    assert len(text) == length
+    if read_at_all:
+        assert read(text, of(TEXT)).values == {"a": text[len(start) : -2]}
+    else:
+        with pytest.raises(InvalidArguments):
+            read(text, of(TEXT))
