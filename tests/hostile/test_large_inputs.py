@@ -20,6 +20,7 @@ from clawft_trio.errors import ConfigError
 from clawft_trio.llm import OpenAICompatible
 from clawft_trio.pipeline.tokens import count_tokens
 from clawft_trio.testing import CallTool, Finish, Say, ScriptedProvider
+from clawft_trio.tools import Tool
 
 MIB = 1024 * 1024
 PIECE = 60_000
@@ -99,20 +100,26 @@ RESULTS = {
 }
 
 
-@pytest.mark.parametrize("kind", RESULTS)
-async def test_a_large_result_of_a_tool_is_cut_outside_of_the_loop(kind: str) -> None:
-    @tool
-    async def f() -> object:
-        return RESULTS[kind]
-
+async def text_of_result(f: Tool) -> str:
+    """The result of a call of *f*, in a turn that never stops the loop for long."""
     model = ScriptedProvider([CallTool("f", {}), Finish()], [Say("fine"), Finish()], name="p")
     async with open_agent(["p/m"], providers={"p": model}, tools=[f]) as agent:
         async with bounded_loop():
             reply = await agent.ask("q")
     (result,) = reply.tools
     assert reply.text == "fine"
-    assert 1000 < len(result.text) < 70_000
-    assert "left out" in result.text
+    return result.text
+
+
+@pytest.mark.parametrize("kind", RESULTS)
+async def test_a_large_result_of_a_tool_is_cut_outside_of_the_loop(kind: str) -> None:
+    @tool
+    async def f() -> object:
+        return RESULTS[kind]
+
+    text = await text_of_result(f)
+    assert 1000 < len(text) < 70_000
+    assert "left out" in text
 
 
 @pytest.mark.parametrize("unit", ["word ", "x", "://", "token"])
@@ -121,14 +128,9 @@ async def test_a_large_error_of_a_tool_is_cut_before_it_is_masked(unit: str) -> 
     async def f() -> object:
         raise ValueError(f"key sk-{'a' * 40} {unit * 1_000_000}")
 
-    model = ScriptedProvider([CallTool("f", {}), Finish()], [Say("fine"), Finish()], name="p")
-    async with open_agent(["p/m"], providers={"p": model}, tools=[f]) as agent:
-        async with bounded_loop():
-            reply = await agent.ask("q")
-    (result,) = reply.tools
-    assert reply.text == "fine"
-    assert "ValueError: key ***" in result.text
-    assert len(result.text) < 2200
+    text = await text_of_result(f)
+    assert "ValueError: key ***" in text
+    assert len(text) < 2200
 
 
 @pytest.mark.parametrize("unit", ["word ", "wörd€ "])
