@@ -8,7 +8,8 @@ from clawft_trio.chat import Call, ChatRequest, Message
 from clawft_trio.errors import RequestRejected
 from clawft_trio.llm import OpenAICompatible
 from clawft_trio.testing import Finish, Say, open_fault_server
-from clawft_trio.testing.vendor_rules import RULES, refusal, refusal_body
+from clawft_trio.testing.vendor_checks import Complaint
+from clawft_trio.testing.vendor_rules import RULES, check_vendor, refusal, refusal_body
 
 USER = {"role": "user", "content": "q"}
 OBJECT = {"type": "object", "properties": {}}
@@ -259,6 +260,101 @@ def test_each_refusal_has_its_vendors_shape(vendor):
     body = json.loads(json.dumps(refusal_body(vendor, complaint)))
     inner = body[0] if isinstance(body, list) else body
     assert complaint.message in json.dumps(inner, ensure_ascii=False).replace('\\"', '"')
+
+
+@pytest.mark.parametrize(
+    ("vendor", "highest"),
+    [
+        *((vendor, 1) for vendor in ("anthropic", "moonshot", "cohere")),
+        ("mistral", 1.5),
+        *((vendor, 2) for vendor in ("openai", "azure", "responses", "gemini-openai", "deepseek", "groq", "xai")),
+        *((vendor, 2) for vendor in ("together", "fireworks")),
+    ],
+)
+def test_a_temperature_above_the_vendors_range_is_refused(vendor, highest):
+    def asked(temperature):
+        if vendor == "responses":
+            return said(temperature=temperature)
+        return (claude if vendor == "anthropic" else chat)(USER, temperature=temperature)
+
+    assert refusal(vendor, asked(highest)) is None
+    assert "emperature" in refusal(vendor, asked(highest + 0.01)).message
+
+
+@pytest.mark.parametrize(
+    ("vendor", "name", "most"),
+    [
+        *((vendor, "tools", 128) for vendor in ("openai", "azure", "deepseek", "groq")),
+        *((vendor, "stop", 4) for vendor in ("openai", "azure", "groq")),
+        *((vendor, "stop", 5) for vendor in ("gemini-openai", "cohere")),
+    ],
+)
+def test_a_list_longer_than_the_vendors_limit_is_refused(vendor, name, most):
+    def asked(count):
+        many = [f"f{number}" for number in range(count)]
+        return chat(USER, **{name: many if name == "stop" else [tools(name=one)["tools"][0] for one in many]})
+
+    assert refusal(vendor, asked(most)) is None
+    assert refusal(vendor, asked(most + 1)).param == name
+
+
+@pytest.mark.parametrize("vendor", ["openai", "azure"])
+def test_a_description_may_have_1024_characters(vendor):
+    assert refusal(vendor, chat(USER, **tools(description="d" * 1024))) is None
+    assert refusal(vendor, chat(USER, **tools(description="d" * 1025))).code == "string_above_max_length"
+
+
+@pytest.mark.parametrize("vendor", ["moonshot", "bedrock"])
+def test_some_vendors_load_no_images(vendor):
+    assert refusal(vendor, chat(image())) is None
+    assert refusal(vendor, chat(image("https://example.org/a.png"))) is not None
+
+
+def test_kimi_wants_the_words_of_its_thoughts_back_and_deepseek_only_the_field():
+    for vendor, refused in (("moonshot", True), ("deepseek", False)):
+        body = chat(USER, calling(call(), reasoning_content=""), result(), model="kimi-k2.6", **tools())
+        assert (refusal(vendor, body) is not None) is refused
+
+
+def test_a_body_with_input_is_one_of_the_responses_api():
+    chats = chat(USER, max_output_tokens=1)
+    assert refusal("openai", chats) is None
+    assert refusal("openai", said(max_output_tokens=1)).param == "max_output_tokens"
+    # A body with both is one of chat completions, and one with neither lacks its messages.
+    assert refusal("openai", {**chats, "input": []}) is None
+    assert refusal("openai", {"model": "m"}).param == refusal("mistral", said()).param == "messages"
+
+
+NAMED = Complaint("no", param="p", code="c")
+BARE = Complaint("no")
+
+
+@pytest.mark.parametrize(
+    ("vendor", "complaint", "body"),
+    [
+        ("anthropic", NAMED, {"type": "error", "error": {"type": "invalid_request_error", "message": "no"}}),
+        ("mistral", NAMED, {"object": "error", "message": "no", "type": "c", "param": "p", "code": "3230"}),
+        (
+            "mistral",
+            BARE,
+            {"object": "error", "message": "no", "type": "invalid_request_error", "param": None, "code": "3230"},
+        ),
+        ("gemini-openai", NAMED, [{"error": {"code": 400, "message": "no", "status": "INVALID_ARGUMENT"}}]),
+        ("xai", NAMED, {"code": "Client specified an invalid argument", "error": "no"}),
+        ("vllm", NAMED, {"error": {"message": "no", "type": "BadRequestError", "param": "p", "code": "c"}}),
+        ("openrouter", NAMED, {"error": {"message": "no", "code": 400}}),
+        ("groq", NAMED, {"error": {"message": "no", "type": "invalid_request_error", "param": "p", "code": "c"}}),
+        ("openai", BARE, {"error": {"message": "no", "type": "invalid_request_error", "param": None, "code": None}}),
+    ],
+)
+def test_a_refusal_has_the_fields_of_its_vendor(vendor, complaint, body):
+    assert refusal_body(vendor, complaint) == body
+
+
+def test_a_vendor_has_one_name_among_its_aliases():
+    names = {"gemini": "gemini-openai", "vertex": "gemini-openai", "kimi": "moonshot", "ollama": "llama.cpp"}
+    assert {name: check_vendor(name) for name in names} == names
+    assert [check_vendor(vendor) for vendor in RULES] == list(RULES)
 
 
 async def test_the_server_answers_400_and_plays_no_script_for_what_its_vendor_refuses():
