@@ -46,14 +46,12 @@ _NO_OBJECT = "@@no-object@@"
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 
 _OPENAI_CODES = {
-    400: "invalid_request_error",
     401: "invalid_api_key",
     402: "insufficient_quota",
     404: "model_not_found",
     429: "rate_limit_exceeded",
 }
 _ANTHROPIC_TYPES = {
-    400: "invalid_request_error",
     401: "authentication_error",
     402: "billing_error",
     403: "permission_error",
