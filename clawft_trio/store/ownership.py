@@ -324,8 +324,8 @@ class Ownership:
                 self.lose(lease.name)
             raise
         guarded.pending = [step for step in guarded.pending if step not in pending]
-        for step in steps:
-            step.ended(True)
+        for step in pending:
+            step.ended(step in steps)
         return result
 
 

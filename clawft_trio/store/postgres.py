@@ -136,6 +136,7 @@ class PostgresStore:
     async def _once(
         self, function: Work[T], use: Callable[[Lane, Job[T]], None], deadline: float, *, concurrent: bool
     ) -> T:
+        began = trio.current_time()
         self._counts.waiting += 1
         try:
             if not concurrent:
@@ -150,8 +151,8 @@ class PostgresStore:
             self._counts.waiting -= 1
         lane = self._free.pop()
         try:
-            if self._away is not None and trio.current_time() >= deadline:
-                # Another task has just found that out.
+            if self._away is not None and began < deadline <= trio.current_time():
+                # Another task has found that out while this one queued.
                 raise TryAgain(self._away)
             with trio.move_on_after(_ANSWER) as waited:
 

@@ -13,8 +13,9 @@ import psycopg
 import pytest
 import trio
 
-from clawft_trio.errors import StoreBusy, StoreError
+from clawft_trio.errors import StoreBusy, StoreCorrupt, StoreError, StoreReadOnly
 from clawft_trio.store import Connection, Migration, open_store
+from clawft_trio.store.address import shown
 from clawft_trio.store.postgres_lane import _LIFE, Lane
 
 NUMBERS = Migration("numbers", 1, "CREATE TABLE numbers (n INTEGER NOT NULL);")
@@ -229,3 +230,46 @@ async def test_a_database_stores_every_text_or_is_refused(postgres, encoding: st
         with pytest.raises(StoreError, match="encoding is LATIN1"):
             async with open_store(place):
                 pass
+
+
+STATES = {
+    StoreReadOnly: ["25006"],
+    # Serialization failure, deadlock, lock not available, forgotten statement; connection failure, too many, shutdown,
+    # starting, idle for too long; a statement that took too long.
+    StoreBusy: ["40001", "40P01", "55P03", "26000", "08006", "53300", "57P01", "57P03", "25P03", "57014"],
+    # No such table, column, schema; damaged pages.
+    StoreCorrupt: ["42P01", "42703", "3F000", "XX001", "XX002"],
+    # Disk full, no memory, I/O, internal; password, no database, no privilege; a value that does not fit; any other.
+    StoreError: ["53100", "53200", "58030", "XX000", "28P01", "3D000", "42501", "22003", "54000", "22P05", "0A000"],
+}
+
+
+async def test_a_failure_of_the_server_is_a_typed_error_and_the_next_transaction_works(postgres) -> None:
+    # Without any wait: nothing is tried twice, and an earlier failure is no reason to fail.
+    place = postgres.schema()
+    async with open_store(place, migrations=[NUMBERS], busy=0) as store:
+        for raised, states in STATES.items():
+            for state in states:
+                error = psycopg.errors.lookup(state)(f"state {state}")
+                for use in (store.transact, store.read):
+                    with pytest.raises(StoreError) as caught:
+                        await use(failing(error))
+                    assert type(caught.value) is raised, state
+                    assert caught.value.path == shown(place)
+                    assert caught.value.__cause__ is error
+                await store.transact(add)
+        violated = psycopg.errors.lookup("23505")("the caller's")
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            await store.transact(failing(violated))
+        done = sum(map(len, STATES.values()))
+        assert await store.read(count) == done
+        found = store.statistics()
+        assert (found.written, found.commits, found.synced, found.waiting) == (done + 1, done + 1, done + 1, 0)
+        assert found.rolled_back == 2 * done + 1
+
+
+def failing(error: Exception):
+    def fail(connection: Connection) -> None:
+        raise error
+
+    return fail

@@ -363,3 +363,98 @@ async def test_a_transaction_that_does_not_fit_on_the_disk_fails_alone(tmp_path:
                 nursery.start_soon(write, store, word)
         assert sorted(failed) == large
         assert sorted(await store.read(words)) == ["a", "b", "c"]
+
+
+def failure(kind: type[sqlite3.Error], code: int | None) -> sqlite3.Error:
+    error = kind("as SQLite says it")
+    if code is not None:
+        error.sqlite_errorcode = code
+    return error
+
+
+FAILURES = [
+    (sqlite3.DatabaseError, sqlite3.SQLITE_CORRUPT, StoreCorrupt, "is damaged or is no store"),
+    (sqlite3.DatabaseError, sqlite3.SQLITE_NOTADB, StoreCorrupt, "is damaged or is no store"),
+    (sqlite3.OperationalError, sqlite3.SQLITE_CORRUPT_VTAB, StoreCorrupt, "is damaged or is no store"),
+    (sqlite3.OperationalError, sqlite3.SQLITE_BUSY, StoreBusy, "other processes keep it locked"),
+    (sqlite3.OperationalError, sqlite3.SQLITE_LOCKED, StoreBusy, "other processes keep it locked"),
+    (sqlite3.OperationalError, sqlite3.SQLITE_BUSY_SNAPSHOT, StoreBusy, "other processes keep it locked"),
+    (sqlite3.OperationalError, sqlite3.SQLITE_READONLY, StoreReadOnly, "as SQLite says it"),
+    (sqlite3.OperationalError, sqlite3.SQLITE_IOERR_FSYNC, StoreError, "as SQLite says it"),
+    (sqlite3.OperationalError, sqlite3.SQLITE_FULL, StoreError, "as SQLite says it"),
+    (sqlite3.OperationalError, sqlite3.SQLITE_CANTOPEN, StoreError, "as SQLite says it"),
+    (sqlite3.OperationalError, sqlite3.SQLITE_PERM, StoreError, "as SQLite says it"),
+    (sqlite3.OperationalError, sqlite3.SQLITE_ERROR, StoreCorrupt, "does not have what a statement needs"),
+    (sqlite3.OperationalError, None, StoreCorrupt, "does not have what a statement needs"),
+    (sqlite3.IntegrityError, sqlite3.SQLITE_CONSTRAINT_TRIGGER, StoreCorrupt, "holds what this package did not write"),
+    # SQLITE_CONSTRAINT_DATATYPE, a value of another type in a STRICT table.
+    (sqlite3.IntegrityError, 3091, StoreCorrupt, "holds what this package did not write"),
+    (sqlite3.DataError, sqlite3.SQLITE_TOOBIG, StoreError, "a value is too large to be stored"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "raised", "words"), FAILURES, ids=lambda value: getattr(value, "__name__", None)
+)
+async def test_a_failure_of_the_database_is_a_typed_error_with_its_place(kind, code, raised, words: str) -> None:
+    error = failure(kind, code)
+
+    def fail(connection: Connection) -> None:
+        raise error
+
+    async with open_store(None, migrations=[WORDS]) as store:
+        with pytest.raises(StoreError) as caught:
+            await store.transact(fail)
+        assert type(caught.value) is raised
+        assert str(caught.value).startswith("the store in memory: ")
+        assert words in str(caught.value)
+        assert caught.value.path == "the store in memory"
+        assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (sqlite3.IntegrityError, sqlite3.SQLITE_CONSTRAINT_UNIQUE),
+        (sqlite3.IntegrityError, None),
+        (sqlite3.OperationalError, sqlite3.SQLITE_INTERRUPT),
+        (sqlite3.ProgrammingError, sqlite3.SQLITE_MISUSE),
+        (sqlite3.ProgrammingError, None),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+async def test_a_mistake_of_the_caller_is_raised_as_it_is(kind, code) -> None:
+    error = failure(kind, code)
+
+    def fail(connection: Connection) -> None:
+        raise error
+
+    async with open_store(None, migrations=[WORDS]) as store:
+        for use in (store.transact, store.read):
+            with pytest.raises(kind) as caught:
+                await use(fail)
+            assert caught.value is error
+
+
+async def test_each_task_of_a_group_has_its_own_error(tmp_path: Path) -> None:
+    path, number, errors = tmp_path / "store.db", 3, []
+
+    async def write(store: Store, word: str) -> None:
+        try:
+            await store.transact(partial(add, word))
+        except StoreError as exc:
+            errors.append(exc)
+
+    async with open_store(path, migrations=[WORDS]) as store:
+        path.rename(tmp_path / "elsewhere.db")
+        async with trio.open_nursery() as nursery:
+            for n in range(number):
+                nursery.start_soon(write, store, f"{n}")
+        assert len({id(error) for error in errors}) == number
+        assert {(str(error), error.path) for error in errors} == {
+            (f"{path}: the file was removed or replaced while it was open", str(path))
+        }
+        assert store.statistics().rolled_back == number
+        (tmp_path / "elsewhere.db").rename(path)
+        await store.transact(partial(add, "again"))
+        assert await store.read(words) == ["again"]
