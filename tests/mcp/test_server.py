@@ -12,11 +12,15 @@ import trio
 from trio.testing import memory_stream_pair, memory_stream_pump, wait_all_tasks_blocked
 
 from clawft_trio.auth import AuthContext, UserPermissions
-from clawft_trio.errors import PeerError
+from clawft_trio.errors import PeerError, PeerGone
 from clawft_trio.mcp.connect import open_mcp, wrap_mcp
-from clawft_trio.mcp.server import ServeOptions, serve_mcp
+from clawft_trio.mcp.server import McpServer, ServeOptions, serve_mcp
+from clawft_trio.mcp.server.stdio import MAX_LISTENS
 from clawft_trio.testing import cancel_everywhere
 from clawft_trio.tools import ToolContext, ToolRegistry, tool
+
+
+META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 
 
 @tool(mode="read_only")
@@ -62,11 +66,12 @@ class Gate:
 
 
 @asynccontextmanager
-async def served(*tools, options=None):
+async def served(*tools, server=None, options=None):
     near, far = memory_stream_pair()
+    offered = server or ToolRegistry(tools)
     async with trio.open_nursery() as nursery:
         await nursery.start(
-            lambda task_status: serve_mcp(ToolRegistry(tools), (far, far), options=options, task_status=task_status)
+            lambda task_status: serve_mcp(offered, (far, far), options=options, task_status=task_status)
         )
         yield near
         nursery.cancel_scope.cancel(reason="the test is over")
@@ -94,12 +99,9 @@ class RawHost:
         await self.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
         return await self.read()
 
-    async def initialize(self, version="2025-11-25"):
-        answer = await self.ask(
-            id=0,
-            method="initialize",
-            params={"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "h", "version": "1"}},
-        )
+    async def initialize(self, version="2025-11-25", capabilities=None):
+        client = {"capabilities": capabilities or {}, "clientInfo": {"name": "h", "version": "1"}}
+        answer = await self.ask(id=0, method="initialize", params={"protocolVersion": version, **client})
         await self.write(b'{"jsonrpc":"2.0","method":"notifications/initialized"}\n')
         return answer["result"]
 
@@ -299,6 +301,153 @@ async def test_serving_and_calling_cancelled_everywhere_leave_nothing_running():
     assert await cancel_everywhere(operation, check) > 20
 
 
+async def test_a_host_is_notified_of_changes_from_its_handshake_on():
+    server = McpServer([add])
+    async with served(server=server) as near:
+        host = RawHost(near)
+        server.tools.add(fail)
+        await host.initialize()
+        server.tools.add(count)
+        assert await host.read() == {"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": {}}
+        server.resource("a://b")(lambda: "x")
+        assert (await host.read())["method"] == "notifications/resources/list_changed"
+        server.prompt(name="p")(lambda: "x")
+        assert (await host.read())["method"] == "notifications/prompts/list_changed"
+        assert (await host.ask(id=1, method="ping"))["result"] == {}
+
+
+async def test_a_host_is_notified_of_the_resources_that_it_subscribed_to():
+    server = McpServer()
+    server.resource("a://{name}")(lambda name: name)
+    async with served(server=server) as near:
+        host = RawHost(near)
+        await host.initialize()
+        assert (await host.ask(id=1, method="resources/subscribe", params={"uri": "a://b"}))["result"] == {}
+        server.resource_changed("a://c")
+        server.resource_changed("a://b")
+        server.resource_changed("a://b")
+        updated = {"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": "a://b"}}
+        assert await host.read() == updated
+        assert (await host.ask(id=2, method="resources/unsubscribe", params={"uri": "a://b"}))["result"] == {}
+        server.resource_changed("a://b")
+        assert (await host.ask(id=3, method="ping"))["id"] == 3
+
+
+def listen(key, **wanted):
+    return {"id": key, "method": "subscriptions/listen", "params": {"_meta": META, "notifications": wanted}}
+
+
+async def test_a_subscription_of_2026_07_28_gets_what_it_asked_for_until_the_host_leaves():
+    server = McpServer([add])
+    server.resource("a://{name}")(lambda name: name)
+    near, far = memory_stream_pair()
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_mcp, server, (far, far))
+            host = RawHost(near)
+            acknowledged = await host.ask(**listen("s", toolsListChanged=True, resourceSubscriptions=["a://b"]))
+            meta = {"io.modelcontextprotocol/subscriptionId": "s"}
+            assert acknowledged["method"] == "notifications/subscriptions/acknowledged"
+            honored = {"toolsListChanged": True, "resourceSubscriptions": ["a://b"]}
+            assert acknowledged["params"] == {"_meta": meta, "notifications": honored}
+            server.prompt(name="p")(lambda: "x")
+            server.resource_changed("a://c")
+            server.resource_changed("a://b")
+            server.tools.add(fail)
+            updated, changed = await host.read(), await host.read()
+            assert updated["method"] == "notifications/resources/updated"
+            assert updated["params"] == {"_meta": meta, "uri": "a://b"}
+            assert changed["method"] == "notifications/tools/list_changed"
+            assert changed["params"] == {"_meta": meta}
+            await near.send_eof()
+            ended = await host.read()
+            assert (ended["id"], ended["result"]) == ("s", {"resultType": "complete", "_meta": meta})
+
+
+async def test_a_connection_has_at_most_16_subscriptions_at_once():
+    async with served(add) as near:
+        host = RawHost(near)
+        for key in range(MAX_LISTENS):
+            assert (await host.ask(**listen(key)))["method"] == "notifications/subscriptions/acknowledged"
+        assert MAX_LISTENS == 16
+        assert (await host.ask(**listen("more")))["error"]["code"] == -32600
+        await host.write(b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":3}}\n')
+        await wait_all_tasks_blocked()
+        assert (await host.ask(**listen("again")))["method"] == "notifications/subscriptions/acknowledged"
+
+
+@pytest.mark.parametrize(("key", "answered"), [("7", 7), ('"x"', "x"), ("1.5", None)])
+async def test_a_message_that_is_neither_request_nor_response_is_refused(key, answered):
+    async with served(add) as near:
+        host = RawHost(near)
+        await host.initialize()
+        await host.write(b'{"jsonrpc":"2.0","id":%s}\n' % key.encode())
+        refused = await host.read()
+        assert (refused["id"], refused["error"]["code"]) == (answered, -32600)
+
+
+@pytest.mark.parametrize("line", [b'{"jsonrpc":"2.0","id":7,"result":{}}', b'{"jsonrpc":"2.0","id":7,"error":{}}'])
+async def test_a_response_to_nothing_gets_no_answer(line):
+    async with served(add) as near:
+        host = RawHost(near)
+        await host.initialize()
+        await host.write(line + b"\n")
+        assert (await host.ask(id=8, method="ping"))["id"] == 8
+
+
+async def test_text_outside_of_ascii_is_read_and_returned():
+    @tool
+    async def echo(text: str) -> str:
+        """Returns it."""
+        await trio.lowlevel.checkpoint()
+        return text
+
+    async with served(echo) as near, wrap_mcp(near, near) as client:
+        assert (await client.call_tool("echo", {"text": "äöü ☃ 🙂"})).text == "äöü ☃ 🙂"
+
+
+@tool
+async def confirm(context: ToolContext) -> str:
+    """Asks the host."""
+    try:
+        await context.client.list_roots()
+    except PeerGone as exc:
+        return f"gone: {exc}"
+    return "answered"
+
+
+async def test_a_tool_that_waits_for_an_answer_of_the_host_ends_with_the_input():
+    near, far = memory_stream_pair()
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_mcp, ToolRegistry([confirm]), (far, far))
+            host = RawHost(near)
+            await host.initialize(capabilities={"roots": {}})
+            asked = await host.ask(id=1, method="tools/call", params={"name": "confirm"})
+            assert asked["method"] == "roots/list"
+            await near.send_eof()
+            assert (await host.read())["method"] == "notifications/cancelled"
+            answer = await host.read()
+            assert "the host has closed its end" in answer["result"]["content"][0]["text"]
+
+
+async def test_a_host_that_has_stopped_reading_is_read_for_a_quarter_of_a_second(autojump_clock):
+    gate = Gate()
+    near, far = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_mcp, ToolRegistry([gate.tool()]), (far, far))
+        host = RawHost(near)
+        await host.initialize()
+        await host.write(b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"wait"}}\n')
+        await wait_all_tasks_blocked()
+        assert gate.inside == 1
+        await near.receive_stream.aclose()
+        await host.write(b'{"jsonrpc":"2.0","id":2,"method":"ping"}\n')
+        began = trio.current_time()
+    assert trio.current_time() - began == 0.25
+    assert gate.inside == 0
+
+
 SERVER = """
 import subprocess, sys
 import trio
@@ -362,9 +511,6 @@ async def test_requests_that_outlast_the_end_of_input_have_a_bound(autojump_cloc
     await serve_mcp(ToolRegistry([gate.tool()]), (far, far), options=ServeOptions(drain=7.0))
     assert trio.current_time() - began == 7.0
     assert gate.inside == 0
-
-
-META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 
 
 @pytest.mark.parametrize("missing", list(META))
