@@ -86,7 +86,7 @@ class SkillReport:
 class _Level:
     name: str
     folder: str
-    trusted: bool = True
+    trusted: bool
 
 
 @attrs.frozen(kw_only=True)

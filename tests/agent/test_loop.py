@@ -499,6 +499,30 @@ async def test_a_turn_that_no_process_survives_is_given_up() -> None:
         assert await journal.unfinished() == ()
 
 
+async def test_the_last_resumption_that_is_allowed_answers_and_is_counted() -> None:
+    async with journalled() as (bus, journal):
+        await journal.accepted(asks("left"))
+        for _ in range(2):
+            await journal.unfinished()
+        await bus.publish_inbound(asks("new"))
+        bus.close_inbound()
+        counted: list[int] = []
+
+        async def turn(message: InboundMessage, context: TurnContext) -> OutboundMessage:
+            await trio.lowlevel.checkpoint()
+            counted.append(loop.statistics().resumed)
+            return answer(message)
+
+        async with trio.open_nursery() as nursery:
+            policy = LoopPolicy(max_resumes=3, max_concurrent_turns=1)
+            loop: AgentLoop = await nursery.start(
+                lambda **kw: serve_sessions(bus, turn, journal=journal, policy=policy, **kw)
+            )
+        bus.close()
+        assert [reply.content async for reply in bus.outbound("test")] == ["re: left", "re: new"]
+        assert (counted, loop.statistics().resumed, loop.statistics().failed) == ([1, 1], 1, 0)
+
+
 async def test_a_reply_is_on_the_shelf_until_its_channel_has_it() -> None:
     async with open_store(None, migrations=MIGRATIONS) as store:
         undelivered = StoredUndelivered(store)

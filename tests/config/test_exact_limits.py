@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -283,3 +284,65 @@ def test_of_a_text_or_list_in_place_of_a_section_only_the_kind_is_shown(wrong: o
     with pytest.raises(ConfigError) as caught:
         read("tools", wrong)
     assert str(caught.value) == f"$.tools: expected an object, got {shown}"
+
+
+def test_the_users_skills_are_in_three_folders_unless_the_file_names_one() -> None:
+    home = Path.home()
+    assert parsed({}).skills.user_folders == (
+        home / ".clawft/skills",
+        home / ".agents/skills",
+        home / ".claude/skills",
+    )
+    assert read("skills user", "~/.clawft/skills").skills.user_folders == parsed({}).skills.user_folders
+    assert read("skills user", "/srv/skills").skills.user_folders == (Path("/srv/skills"),)
+    assert read("skills user", None).skills.user_folders == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        ("tools concurrency", True, "$.tools.concurrency: expected int ≥ 1, got true"),
+        ("tools concurrency", "4", '$.tools.concurrency: expected int ≥ 1, got "4"'),
+        ("tools concurrency", ["secret"], "$.tools.concurrency: expected int ≥ 1, got a list"),
+        ("tools concurrency", {"secret": 1}, "$.tools.concurrency: expected int ≥ 1, got an object"),
+        ("tools concurrency", [], "$.tools.concurrency: expected int ≥ 1, got []"),
+        ("tools sets", "files", "$.tools.sets: expected a list, got a string"),
+        ("tools sets", [1], "$.tools.sets[0]: expected a string, got 1"),
+        ("failover", ["p/m", {"secret": 1}], "$.failover[1]: expected a string, got an object"),
+        ("providers openai", None, "$.providers['openai']: expected an object, got null"),
+        ("providers openai", "sk-secret", "$.providers['openai']: expected an object, got a string"),
+        ("providers openai api_key", 7, "$.providers['openai'].api_key: expected a string, got a number"),
+        ("providers openai api_key", False, "$.providers['openai'].api_key: expected a string, got false"),
+        ("providers openai api_key", ["x"], "$.providers['openai'].api_key: expected a string, got a list"),
+        ("retry jitter_fraction", 2, "$.retry.jitter_fraction: expected number ≥ 0 ≤ 1, got 2"),
+        ("bus", {"a": 1}, "$.bus.a: unknown key"),
+        ("tools", {"concurency": 1}, "$.tools.concurency: unknown key; did you mean 'concurrency'?"),
+        ("tools", {"allowComands": []}, "$.tools.allowComands: unknown key; did you mean 'allowCommands'?"),
+        ("tools", {"allow_comands": []}, "$.tools.allow_comands: unknown key; did you mean 'allow_commands'?"),
+        ("tools", {"concurrency": 1, "Concurrency": 1}, "$.tools.Concurrency: the same as 'concurrency'"),
+    ],
+    ids=str,
+)
+def test_a_problem_has_its_place_what_was_expected_and_no_more_than_the_kind_of_what_may_be_secret(
+    path: str, value: object, problem: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(path, value)
+    assert str(caught.value).startswith(problem)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("keys", "listed"), [(50, 50), (51, 51), (80, 51)])
+def test_of_very_many_unknown_keys_the_first_fifty_are_listed(keys: int, listed: int) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read("bus", {f"k{number}": 1 for number in range(keys)})
+    assert len(caught.value.problems) == listed
+    assert ("the rest is not listed" in caught.value.problems[-1].message) == (keys > 50)
+
+
+def test_a_text_of_variables_has_at_most_a_megabyte() -> None:
+    most = {"A": "a" * (1 << 19)}
+    config = parse_config('{"failover": ["${A}${A}/m"]}', environ=most)
+    assert len(config.failover[0]) == (1 << 20) + 2
+    with pytest.raises(ConfigError, match="longer than 1048576 characters with its variables"):
+        parse_config('{"failover": ["${A}${A}${B}/m"]}', environ=most | {"B": "b"})

@@ -150,3 +150,36 @@ def test_the_schema_describes_each_key_and_its_default() -> None:
         "description": "largest number of concurrent tool calls",
         "default": 16,
     }
+
+
+def property_of(section: str, name: str) -> dict[str, object]:
+    return SCHEMA["$defs"][section]["properties"][name]
+
+
+def test_a_list_has_items_and_a_pair_two_of_them() -> None:
+    assert property_of("ToolsConfig", "sets")["items"] == {"type": "string"}
+    fixed = [
+        one
+        for section in SCHEMA["$defs"].values()
+        for one in section["properties"].values()
+        if one.get("type") == "array" and "minItems" in one
+    ]
+    assert fixed
+    assert {(one["minItems"], one["maxItems"]) for one in fixed} == {(2, 2)}
+
+
+def test_a_description_of_several_lines_is_one_text() -> None:
+    shown = property_of("SkillsConfig", "trust_workspace")
+    assert shown["description"].startswith("whether the workspace's skills are read, too")
+    for name, section in SCHEMA["$defs"].items():
+        for key, one in section["properties"].items():
+            text = one.get("description", "x")
+            assert text == " ".join(text.split()), (name, key)
+            assert "#" not in text[:2], (name, key)
+
+
+def test_every_section_describes_itself_and_refuses_unknown_keys() -> None:
+    for section in (SCHEMA, *SCHEMA["$defs"].values()):
+        assert section["type"] == "object"
+        assert section["additionalProperties"] is False
+        assert section["description"].endswith(".")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from hashlib import sha256
 
 import attrs
@@ -15,6 +16,7 @@ from clawft_trio.chat import ChatRequest, Image, Message, Opaque, Text, ToolCall
 from clawft_trio.errors import ContextLengthExceeded, PermissionDenied
 from clawft_trio.llm.conform import NO_RESULT, mend
 from clawft_trio.pipeline import Target, TokenBudgetAssembler, trim
+from clawft_trio.pipeline.assembler import CUT, SHORTEST
 from clawft_trio.pipeline.tokens import count_tokens, message_tokens, request_tokens
 from clawft_trio.testing import cancel_everywhere
 from clawft_trio.testing.machine import in_mock_time
@@ -441,3 +443,28 @@ def test_everything_in_a_message_counts() -> None:
     for content in (Text("hello"), Image(url="https://example.org/a.png"), Opaque("anthropic", {"thinking": "x" * 99})):
         assert message_tokens(Message.user(content)) > bare
     assert message_tokens(Message.assistant("", tool_calls=(call("a"),))) > bare
+
+
+@pytest.mark.parametrize("length", [SHORTEST - 1, SHORTEST, 5000])
+@pytest.mark.parametrize("budget", [0, 100, 300, 301])
+def test_what_a_cut_answer_keeps_is_half_its_beginning_and_half_its_end(length: int, budget: int) -> None:
+    text = "".join(chr(ord("a") + number % 26) for number in range(length))
+    history = [Message.user("?"), Message.assistant("", tool_calls=(call("a"),)), Message.tool(text, tool_call_id="a")]
+    cut = trim(history, budget).messages[2].text
+    found = re.fullmatch(r"(\w*)\n\[\.\.\. (\d+) characters left out to fit \.\.\.\]\n(\w*)", cut)
+    if length <= SHORTEST:
+        assert cut == text
+        return
+    assert found is not None
+    first, left_out, last = found.groups()
+    assert len(first) + int(left_out) + len(last) == length
+    assert 0 <= len(first) - len(last) <= 1
+    assert text.startswith(first)
+    assert text.endswith(last)
+    kept = len(first) + len(last)
+    if budget == 0:
+        assert kept == SHORTEST
+    else:
+        more = f"{first}..{CUT.format(length - kept - 2)}{last}"
+        assert tokens([*history[:2], Message.tool(cut, tool_call_id="a")]) <= budget
+        assert tokens([*history[:2], Message.tool(more, tool_call_id="a")]) > budget - 1

@@ -141,3 +141,34 @@ def test_a_huge_text_is_judged_in_linear_time() -> None:
     # Quadratic, this would take minutes; pytest's own limit is the judge.
     for text in ("look " * 2_000_000, "`" * 5_000_000, "a-" * 5_000_000, "\n" * 5_000_000):
         KeywordClassifier().classify(ChatRequest([Message.user(text)]))
+
+
+@pytest.mark.parametrize(
+    ("text", "complexity"),
+    [
+        ("hi there you", 0.0),
+        ("hi there you two", 0.002326),
+        ("Please look: ```x```", 0.1),
+        ("Review the code", 0.2),
+        ("Explain rain. Then snow. Then hail.", 0.213624),
+        ("prove it", 0.118041),
+        ("Prove it, prove the proof", 0.194272),
+        ("漢" * 11, 0.00693),
+        ("- a\n- b\n- c", 0.030704),
+        ("a " * 153, 0.221242),
+        ("a" * 32_000, 0.0),
+        ("a" * 32_001, 1.0),
+        # Every part at its largest.
+        ("prove proof design migrate race derive theorem ```code``` review. " * 90, 1.0),
+    ],
+)
+def test_the_complexity_of_a_text_is_the_same_in_every_version(text: str, complexity: float) -> None:
+    # Tiers are chosen by it: another scale would send the same question to another model.
+    assert judge(text).complexity == complexity
+
+
+def test_a_type_is_the_first_of_its_groups_and_the_weight_that_of_the_heaviest() -> None:
+    both = judge("search it, and summarize it")
+    assert both.task_type == "research"
+    assert both.complexity == pytest.approx(judge("summarize it, and stop it").complexity, abs=0.001)
+    assert judge("search it, and stop it").complexity == pytest.approx(both.complexity - 0.05, abs=0.001)
