@@ -17,7 +17,6 @@ from clawft_trio.errors import (
     InvalidResponse,
     ProviderError,
     StreamTruncated,
-    TransportFailed,
 )
 from clawft_trio.llm.conform import Conformed
 from clawft_trio.llm.failures import Failures, request_id
@@ -39,9 +38,6 @@ _STREAM = frozenset({b"d", b"e", b"i", b"r", b":", b""})
 
 # Characters of an answer that takes milliseconds to join.
 _LARGE = 1024 * 1024
-
-# Seconds to read the body of an error status; mostly the status alone decides the error.
-_ERROR_PAGE = 5.0
 
 # Seconds. After the last event of its protocol a server ends the body at once or not at all; the connection can be
 # reused only after the body has ended.
@@ -77,7 +73,7 @@ class HttpAnswer:
             raise self.failures.of_response(
                 status=self.response.status,
                 headers=self.response.headers,
-                body=await self._page(),
+                body=await self.response.read_refusal(limit=MAX_ERROR),
                 model=self.model,
                 secret=self.secrets,
                 request=f"POST {self.response.url}",
@@ -113,7 +109,7 @@ class HttpAnswer:
         content_type = self.response.content_type
         if content_type == "text/html":
             how = f"a web page answers POST {self.response.url}: check the base URL"
-            raise self._invalid(how, body=await self._page())
+            raise self._invalid(how, body=await self.response.read_refusal(limit=MAX_ERROR))
         # The server may ignore the `stream` option and send a wrong content type: the first byte decides.
         chunks = aiter(self.response.chunks())
         # In a list, so that `_stream` can take it out and no frame references it during the stream.
@@ -147,11 +143,6 @@ class HttpAnswer:
         await self._show(self.reading.feed_whole(whole))
         if self.reading.violation:
             raise self._invalid(self.reading.violation, body=whole[:MAX_ERROR])
-
-    async def _page(self) -> bytes:
-        with trio.move_on_after(_ERROR_PAGE), suppress(TransportFailed):
-            return await self.response.read(limit=MAX_ERROR, cut=True)
-        return b""
 
     async def _stream(self, begun: list[bytes], chunks: AsyncIterator[bytes]) -> None:
         reading, limit, signs = self.reading, self.max_answer, LifeSigns()

@@ -208,13 +208,14 @@ class HttpProvider:
         key = await self._key()
         with _bare_cancellation():
             async with self._http.request("GET", self._dialect.listing, headers=self._dialect.headers(key)) as response:
-                body = await response.read(limit=_MAX_LIST)
+                accepted = 200 <= response.status < 300
+                body = await (response.read(limit=_MAX_LIST) if accepted else response.read_refusal(limit=MAX_ERROR))
                 secrets = (key, *response.secrets)
-        if not 200 <= response.status < 300:
+        if not accepted:
             raise self._failures.of_response(
                 status=response.status,
                 headers=response.headers,
-                body=body[:MAX_ERROR],
+                body=body,
                 secret=secrets,
                 request=f"GET {response.url}",
             )

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeAlias
 
 import trio
 
-from clawft_trio.errors import ClawftError, InvalidResponse, TransportFailed
+from clawft_trio.errors import ClawftError, InvalidResponse, ProviderError, TransportFailed
 from clawft_trio.net.chunked import BadChunk, ChunkedDecoder
 from clawft_trio.net.network import SocketConnection
 from clawft_trio.nursery import cleanup_scope
@@ -20,6 +20,9 @@ MAX_READ = 32 * 1024 * 1024
 
 # Seconds. Closing a connection waits for nothing; this bounds unexpected waits.
 _GRACE = 1.0
+
+# Seconds to read the body of an error status.
+_REFUSAL = 5.0
 
 # Values of Content-Encoding that mean no compression. All but `identity` are mistakes of servers, such as a charset.
 _NO_COMPRESSION = frozenset({"", "identity", "none", "utf-8", "utf8", "binary", "8bit", "aws-chunked"})
@@ -99,13 +102,30 @@ class HttpResponse:
         Cancellation: the rest is not received.
         """
         received = bytearray()
+        await self._receive(received, limit)
+        if len(received) > limit and not cut:
+            raise InvalidResponse(f"the body is longer than limit={limit} bytes", status=self.status)
+        return bytes(received[:limit])
+
+    async def read_refusal(self, *, limit: int) -> bytes:
+        """Receive what can be read of the body of an error within five seconds, at most *limit* bytes.
+
+        The status and the headers decide most errors, so a body that breaks, drips or is badly compressed is cut.
+
+        Cancellation: the rest is not received.
+        """
+        received = bytearray()
+        with trio.move_on_after(_REFUSAL), suppress(ProviderError):
+            await self._receive(received, limit)
+        await trio.lowlevel.checkpoint()
+        return bytes(received[:limit])
+
+    async def _receive(self, received: bytearray, limit: int) -> None:
+        """Append the body to *received*, up to the chunk that exceeds *limit* bytes."""
         async for chunk in self.chunks():
             received += chunk
             if len(received) > limit:
-                if cut:
-                    break
-                raise InvalidResponse(f"the body is longer than limit={limit} bytes", status=self.status)
-        return bytes(received[:limit])
+                break
 
     async def finish(self) -> None:
         """End the response without waiting. If the rest of the body has already arrived, the connection can be reused.

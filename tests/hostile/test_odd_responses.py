@@ -9,11 +9,14 @@ import pytest
 import trio
 from hostile.loop_time import bounded_loop
 from llm.asking import asking
-from net.servers import open_server
+from mcp_http import http_script, initialize
+from net.servers import answering, open_server
 
 from clawft_trio import errors
 from clawft_trio.chat import Call
 from clawft_trio.llm import OpenAICompatible
+from clawft_trio.mcp import HttpServer, McpOptions, open_mcp
+from clawft_trio.mcp.auth.http import OAuthHttp
 
 KEY = "key-hunter2Zq9x"
 BOMB = gzip.compress(b"\0" * 100_000_000)
@@ -65,6 +68,51 @@ async def test_an_odd_response_is_a_typed_error(kind: str) -> None:
             with trio.fail_after(30), pytest.raises(expected) as caught:
                 await provider.complete(asking(), Call())
     assert "hunter2" not in f"{caught.value} {caught.value!r} {vars(caught.value)}"
+
+
+UNREADABLE = {
+    "unannounced": ("Content-Encoding: br\r\n", b"\x8b\x07\x80{}\x03"),
+    "stacked": ("Content-Encoding: gzip, gzip\r\n", gzip.compress(gzip.compress(b"{}"))),
+    "not compressed": ("Content-Encoding: gzip\r\n", b"slow down"),
+    "cut off": ("Content-Encoding: deflate\r\n", zlib.compress(b"{}")[:-4]),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+@pytest.mark.parametrize("listing", [False, True], ids=["completion", "list of models"])
+async def test_an_error_whose_body_is_badly_compressed_keeps_its_status_and_its_wait(kind: str, listing: bool) -> None:
+    head, body = UNREADABLE[kind]
+    data = response(f"Retry-After: 7\r\n{head}", body, "429 Slow Down")
+    async with (
+        open_server(answering(data)) as server,
+        OpenAICompatible(name="p", base_url=f"{server.url}/v1", api_key=KEY, model="m") as provider,
+    ):
+        with pytest.raises(errors.RateLimited) as caught:
+            await (provider.list_models() if listing else provider.complete(asking(), Call()))
+    assert (caught.value.status, caught.value.retry_after) == (429, 7.0)
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+async def test_an_mcp_refusal_whose_body_is_badly_compressed_keeps_its_status(kind: str) -> None:
+    head, body = UNREADABLE[kind]
+
+    async def answer(request) -> None:
+        if not await initialize(request):
+            name, _, value = head.strip().partition(": ")
+            await request.respond(503, body, **{"retry-after": "7", name: value})
+
+    options = McpOptions(supervision=None, protocol="handshake")
+    async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=options) as client:
+        with pytest.raises(errors.PeerError) as caught:
+            await client.call_tool("x")
+    assert (caught.value.status, caught.value.retry_after) == (503, 7.0)
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+async def test_metadata_that_is_not_there_is_missing_however_the_page_is_compressed(kind: str) -> None:
+    head, body = UNREADABLE[kind]
+    async with open_server(answering(response(head, body, "404 No"))) as server, OAuthHttp("s") as http:
+        assert (await http.get(f"{server.url}/.well-known/x", "metadata")).status == 404
 
 
 async def test_a_cookie_is_never_sent_back() -> None:

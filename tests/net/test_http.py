@@ -247,6 +247,30 @@ async def test_a_badly_compressed_body_is_a_typed_error(encoding, body, error):
                 await answer.read()
 
 
+async def test_of_a_refusal_is_read_what_arrives_within_five_seconds(autojump_clock):
+    async def talk(peer):
+        await peer.request()
+        await peer.send(b"HTTP/1.1 500 No\r\ncontent-length: 100\r\n\r\nno")
+        await hear_nothing(peer)
+
+    async with open_server(talk) as server, HttpEndpoint(server.url) as http:
+        async with http.request("GET") as answer:
+            began = trio.current_time()
+            assert await answer.read_refusal(limit=100) == b"no"
+            assert trio.current_time() - began == 5
+
+
+async def test_of_a_refusal_that_breaks_off_is_read_what_had_arrived_and_at_most_the_limit():
+    async def talk(peer):
+        await peer.request()
+        await peer.send(b"HTTP/1.1 500 No\r\ncontent-length: 100\r\n\r\nbroken")
+
+    async with open_server(talk) as server, HttpEndpoint(server.url) as http:
+        for limit, seen in ((100, b"broken"), (4, b"brok")):
+            async with http.request("GET") as answer:
+                assert await answer.read_refusal(limit=limit) == seen
+
+
 @both
 async def test_a_server_that_is_not_there_is_a_transport_failure_and_nothing_was_sent(library):
     with trio.socket.socket() as sock:

@@ -143,7 +143,9 @@ class OAuthHttp:
         try:
             with trio.fail_after(REQUEST_TOTAL):
                 async with endpoint.request(method, path, content=content, headers=headers) as response:
-                    return Answer(response.status, await response.read(limit=MAX_DOCUMENT))
+                    accepted = 200 <= response.status < 300
+                    reading = response.read if accepted else response.read_refusal
+                    return Answer(response.status, await reading(limit=MAX_DOCUMENT))
         except trio.TooSlowError:
             raise _temporary(f"the {what} did not come within {REQUEST_TOTAL:g} s") from None
         except AddressRefused as exc:

@@ -259,7 +259,7 @@ class HttpTransport:
     async def _post_legacy(self, posts: HttpEndpoint, frame: Outgoing, body: bytes) -> None:
         headers = {"content-type": JSON, "accept": JSON}
         async with self._request(posts, "POST", headers, body) as response:
-            refusal = await response.read(limit=4 * MAX_BODY + 1, cut=True)
+            refusal = await response.read_refusal(limit=4 * MAX_BODY + 1)
             if not 200 <= response.status < 300:
                 raise http_error(response, self._shown(refusal), frame.method, self._name)
 
@@ -281,7 +281,7 @@ class HttpTransport:
         answer = self._answer_stream(mux, frame)
         async with self._request(http, "POST", self._session.post_headers(frame), body) as response:
             if response.status == 202:
-                await response.read(limit=4096, cut=True)
+                await response.read_refusal(limit=4096)
             elif response.status != 200:
                 await self._refused(response, answer)
             else:
@@ -312,7 +312,7 @@ class HttpTransport:
             await login.renew(response.status, challenge, token)
 
     async def _refused(self, response: HttpResponse, answer: AnswerStream) -> None:
-        body = await response.read(limit=self._limit, cut=True)
+        body = await response.read_refusal(limit=self._limit)
         if answer.frame.id is not None and response.content_type == JSON and error_in(body) is None:
             answer.deliver(body)
         if answer.answered:
@@ -347,7 +347,7 @@ class HttpTransport:
             async with self._request(http, "POST", headers, encode_request(key, "ping")) as response:
                 if response.status == 200:
                     return True
-                body = await response.read(limit=4 * MAX_BODY, cut=True)
+                body = await response.read_refusal(limit=4 * MAX_BODY)
         except ClawftError:
             return None
         refused = may_mean_session_lost(response, body, key)
