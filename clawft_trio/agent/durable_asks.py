@@ -13,7 +13,7 @@ from clawft_trio.agent.serialization import reply_from_json, reply_to_json
 from clawft_trio.agent.turn_types import Reply, TurnRequest
 from clawft_trio.errors import Refused, StoreError
 from clawft_trio.store import Connection, Migration, Work
-from clawft_trio.store.leases import Lease, expire_ended
+from clawft_trio.store.leases import Lease
 from clawft_trio.store.ownership import RELEASED, Ownership, session_name
 
 ASK_MIGRATIONS = (
@@ -118,7 +118,7 @@ class DurableAsks:
                 reply: bytes = data
                 return reply
             lease = self._ownership.acquire_in(connection, name)
-            if lease is None and expire_ended(connection):
+            if lease is None and self._ownership.expire_ended_in(connection):
                 lease = self._ownership.acquire_in(connection, name)
             return lease
 

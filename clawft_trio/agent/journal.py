@@ -36,7 +36,7 @@ from clawft_trio.bus.undelivered import REPLY, channel_key, insert_undelivered, 
 from clawft_trio.keys import joined_key
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.store import Connection, Store
-from clawft_trio.store.leases import Lease, expire_ended, release
+from clawft_trio.store.leases import Lease, release
 from clawft_trio.store.ownership import Ownership, session_name
 
 MIGRATIONS = JOURNAL_MIGRATIONS
@@ -289,10 +289,13 @@ class Journal(TurnSteps):
         Cancellation: `Cancelled` means that none was claimed.
         """
         assert self.ownership is not None
-        held = self.ownership.held
+        ownership, held = self.ownership, self.ownership.held
+
+        def is_needed(connection: Connection) -> bool:
+            return bool(free_sessions(connection, 1, locked=False)) or ownership.has_overlong(connection)
 
         def take(connection: Connection) -> list[tuple[str, Lease, tuple[bytes, int]]]:
-            expire_ended(connection)
+            ownership.expire_ended_in(connection)
             taken: list[tuple[str, Lease, tuple[bytes, int]]] = []
             # Sessions of this process with a late renewal are among them, and are skipped.
             for session in free_sessions(connection, limit + held):
@@ -304,7 +307,7 @@ class Journal(TurnSteps):
             return taken
 
         # Read first: most of the time there is nothing to claim, and a read locks nothing.
-        if not await self._store.read(lambda connection: free_sessions(connection, 1, locked=False)):
+        if not await self._store.read(is_needed):
             return ()
         return self._noted(await self._store.transact(take, concurrent=True, durability="process", repeatable=True))
 

@@ -120,6 +120,23 @@ def expire_ended(connection: Connection) -> int:
     return sum(_expire(connection, owner) for owner in ended)
 
 
+def shorten(connection: Connection, longest: float) -> None:
+    """Let no lease be valid for more than *longest* seconds from now.
+
+    When the database's clock was set back, the lease of a process that does not renew it would be valid for as long as
+    the clock was set back. A process that renews its leases more often than that keeps them.
+    """
+    if outlasts(connection, longest):
+        query = "UPDATE leases SET expires = now_seconds() + ? WHERE expires > now_seconds() + ?"
+        connection.execute(query, (longest, longest))
+
+
+def outlasts(connection: Connection, longest: float) -> bool:
+    """Whether a lease is valid for more than *longest* seconds from now."""
+    query = "SELECT 1 FROM leases WHERE expires > now_seconds() + ? LIMIT 1"
+    return connection.execute(query, (longest,)).fetchone() is not None
+
+
 def _expire(connection: Connection, owner: str) -> int:
     return connection.execute("UPDATE leases SET expires = 0 WHERE owner = ?", (owner,)).rowcount
 

@@ -19,10 +19,12 @@ from clawft_trio.store.leases import (
     check,
     expire_ended,
     new_owner,
+    outlasts,
     release,
     release_all,
     release_named,
     renew,
+    shorten,
 )
 
 T = TypeVar("T")
@@ -33,6 +35,9 @@ RELEASED = "released"
 _RENEWALS = 4
 """Renewals within the length of a lease: three may be late."""
 
+
+_LONGEST = 8
+"""Lengths for which a lease of another process may be valid. More than one, because processes may differ in theirs."""
 
 _GRACE = 5.0
 """Seconds that freeing the leases may take."""
@@ -85,6 +90,7 @@ class Ownership:
         self.store = store
         self.length = length
         self.owner: str = owner or (new_id() if store.private else new_owner())
+        self._longest = length * _LONGEST
         self._held: dict[str, Lease] = {}
         self._turns: dict[str, _Guarded] = {}
         self._on_lost: list[Callable[[str], None]] = []
@@ -145,7 +151,7 @@ class Ownership:
 
         def take(connection: Connection) -> Lease | None:
             found = acquire(connection, name, self.owner, self.length, again=True)
-            if found is None and expire_ended(connection):
+            if found is None and self.expire_ended_in(connection):
                 found = acquire(connection, name, self.owner, self.length, again=True)
             return found
 
@@ -165,6 +171,19 @@ class Ownership:
         if name in self._held:
             return None
         return acquire(connection, name, self.owner, self.length)
+
+    def expire_ended_in(self, connection: Connection) -> int:
+        """Expire the leases of processes of this machine that have ended, inside a transaction; return their number.
+
+        Leases that are valid for longer than any process asks for, because the database's clock was set back, are
+        shortened.
+        """
+        shorten(connection, self._longest)
+        return expire_ended(connection)
+
+    def has_overlong(self, connection: Connection) -> bool:
+        """Whether `expire_ended_in` would shorten a lease."""
+        return outlasts(connection, self._longest)
 
     async def release(self, name: str) -> None:
         """Free the lease of *name*, if it is held.

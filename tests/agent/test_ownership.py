@@ -415,6 +415,27 @@ async def test_a_session_that_is_claimed_again_has_another_token(place) -> None:
         assert ownership.lease_of(second.lease.name) == second.lease
 
 
+async def test_a_clock_that_is_set_back_delays_a_takeover_by_eight_lengths_at_most(place) -> None:
+    async def advance(seconds: float) -> None:
+        await store.transact(lambda c: c.execute("UPDATE leases SET expires = expires - ?", (seconds,)).rowcount)
+
+    async with open_store(place, migrations=MIGRATIONS) as store:
+        gone, other = (Ownership(store, length=10.0, owner=f"elsewhere {n}") for n in range(2))
+        journal = Journal(store, ownership=gone)
+        for number in (1, 2):
+            await journal.accept(asks("s", number), claim=False)
+        assert await journal.claim(10)
+        assert await gone.acquire("channel:ch")
+        await advance(-3600.0)
+        assert await Journal(store, ownership=other).claim(10) == ()
+        assert not await other.acquire("channel:ch")
+        await advance(79.0)
+        assert not await other.acquire("channel:ch")
+        await advance(2.0)
+        assert await other.acquire("channel:ch")
+        assert [one.first.message.id for one in await Journal(store, ownership=other).claim(10)] == ["m1"]
+
+
 async def test_a_step_of_a_turn_that_is_over_is_a_typed_error() -> None:
     async with open_store(None, migrations=MIGRATIONS) as store:
         with pytest.raises(LeaseLost):
