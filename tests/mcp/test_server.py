@@ -19,7 +19,6 @@ from clawft_trio.mcp.server.stdio import MAX_LISTENS
 from clawft_trio.testing import cancel_everywhere
 from clawft_trio.tools import ToolContext, ToolRegistry, tool
 
-
 META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 
 
