@@ -286,6 +286,15 @@ class _Failures:
         if report.failed:
             self._file.write_text(report.nodeid)
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        # A module that cannot be imported. When tests of it are named, pytest ends as if their names were wrong.
+        if report.failed:
+            self._file.write_text(report.nodeid)
+
+    @property
+    def any(self) -> bool:
+        return self._file.exists()
+
 
 def _test(copy: Path, tests: list[str]) -> None:
     """Run the tests in this process, a fork, and end it."""
@@ -301,8 +310,9 @@ def _test(copy: Path, tests: list[str]) -> None:
         os.dup2(nothing, 1)
         os.dup2(nothing, 2)
         options = ["-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider"]
-        code = pytest.main([*options, *tests], plugins=[_Failures(copy / _FAILED_TEST)])
-        os._exit(int(code))
+        failures = _Failures(copy / _FAILED_TEST)
+        code = pytest.main([*options, *tests], plugins=[failures])
+        os._exit(int(pytest.ExitCode.TESTS_FAILED if code == pytest.ExitCode.USAGE_ERROR and failures.any else code))
     finally:
         os._exit(99)
 

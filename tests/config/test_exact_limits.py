@@ -10,12 +10,14 @@ import pytest
 
 from clawft_trio.agent.from_config import mcp_servers
 from clawft_trio.codec import decode_json
-from clawft_trio.config import Config, parse_config
+from clawft_trio.config import Config, load_config, parse_config, with_mcp_files
 from clawft_trio.config.comments import without_comments
 from clawft_trio.config.effective import settings_in
-from clawft_trio.config.policies import fetch_policy
+from clawft_trio.config.other_clients import adopt, server_map
+from clawft_trio.config.policies import command_policy, fetch_policy
 from clawft_trio.errors import ConfigError
 from clawft_trio.mcp import HttpServer
+from clawft_trio.tools.builtin import ChildPolicy
 
 
 def parsed(data: dict[str, Any]) -> Config:
@@ -346,3 +348,266 @@ def test_a_text_of_variables_has_at_most_a_megabyte() -> None:
     assert len(config.failover[0]) == (1 << 20) + 2
     with pytest.raises(ConfigError, match="longer than 1048576 characters with its variables"):
         parse_config('{"failover": ["${A}${A}${B}/m"]}', environ=most | {"B": "b"})
+
+
+# Files of other programs.
+
+
+def adopted(data: object) -> tuple[Any, list[tuple[str, str]]]:
+    """The file in this library's terms, and the warnings."""
+    made, warnings = adopt(data)
+    return made, [(one.path, one.message) for one in warnings]
+
+
+def adopted_server(server: dict[str, Any]) -> tuple[Any, list[tuple[str, str]]]:
+    made, warnings = adopted({"tools": {"mcp_servers": {"s": server}}})
+    return made["tools"]["mcp_servers"]["s"], warnings
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        # A command in one list, with and without further arguments; an empty list stays and is refused later.
+        ({"command": ["npx", "a"]}, {"command": "npx", "args": ["a"]}),
+        ({"command": ["npx", "a"], "args": ["b"]}, {"command": "npx", "args": ["a", "b"]}),
+        ({"command": ["npx"]}, {"command": "npx", "args": []}),
+        ({"command": []}, {"command": []}),
+        ({"command": ["npx", 5]}, {"command": ["npx", 5]}),
+        ({"command": {"path": "npx"}}, {"command": "npx"}),
+        ({"command": {"path": "npx", "args": ["a"], "env": {}}}, {"command": "npx", "args": ["a"], "env": {}}),
+        # What is empty is left out.
+        ({"command": "x", "url": None}, {"command": "x"}),
+        ({"command": None, "url": "u"}, {"url": "u"}),
+        # Numbers and truth values become text, other values stay, and null is left out.
+        (
+            {"env": {"a": 1, "b": 1.5, "c": True, "d": False, "e": None, "f": "x", "g": ["y"]}},
+            {"env": {"a": "1", "b": "1.5", "c": "true", "d": "false", "f": "x", "g": ["y"]}},
+        ),
+        ({"headers": {"a": 1}}, {"headers": {"a": "1"}}),
+        ({"env": ["a"]}, {"env": ["a"]}),
+        # Kinds of servers.
+        ({"type": "local"}, {"transport": "stdio"}),
+        ({"type": "stdio"}, {"transport": "stdio"}),
+        ({"type": "remote"}, {"transport": "http"}),
+        ({"transportType": "streamable-http"}, {"transport": "http"}),
+        ({"transport": "tcp"}, {"transport": "tcp"}),
+        ({"transport": 5}, {"transport": 5}),
+        # Whether it is used.
+        ({"enabled": True}, {"disabled": False}),
+        ({"enabled": False}, {"disabled": True}),
+        # Two spellings stay two, so that the file is refused.
+        ({"url": "a", "serverUrl": "b"}, {"url": "a", "serverUrl": "b"}),
+        ({"serverUrl": "b"}, {"url": "b"}),
+        ({"tools": ["a", "b"]}, {"allow": ["a", "b"]}),
+        ({"tools": []}, {"allow": []}),
+    ],
+    ids=str,
+)
+def test_a_server_of_another_program_is_put_into_the_terms_of_this_one(given: dict[str, Any], made: object) -> None:
+    assert adopted_server(given) == (made, [])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("alwaysAllow", ["a"], "not used: no call is approved in advance; hand in `approve`"),
+        ("timeout", 5, "not used: its unit differs between clients; write `total_ms`"),
+        ("envFile", "x", "not used: no file of variables is read; write them under `env`"),
+        ("icon", "x", "not used"),
+        ("comand", "x", "not used; did you mean 'command'?"),
+        ("tools", [1], "not used"),
+        ("tools", {"a": {}}, "not used"),
+        ("enabled", "yes", "not used"),
+    ],
+)
+def test_a_key_of_another_program_that_is_not_used_has_a_warning_with_the_reason(
+    key: str, value: object, message: str
+) -> None:
+    assert adopted_server({"command": "x", key: value}) == (
+        {"command": "x"},
+        [(f"$.tools.mcp_servers['s'].{key}", message)],
+    )
+
+
+def test_http_with_events_is_asked_as_streamable_http_and_a_warning_says_so() -> None:
+    assert adopted_server({"type": "sse", "url": "u"}) == (
+        {"transport": "http", "url": "u"},
+        [("$.tools.mcp_servers['s'].transport", "HTTP with SSE is asked as streamable HTTP")],
+    )
+
+
+def test_servers_at_the_top_of_a_file_are_moved_and_the_other_keys_of_its_program_left_out() -> None:
+    servers = {"a": {"command": "a"}, "b": {"command": "b"}}
+    own = {"b": {"command": "own"}}
+    for name in ("mcpServers", "servers", "context_servers", "mcp_servers"):
+        made, warnings = adopted({name: servers, "editor": 1, "failover": ["p/m"], "tools": {"mcp-servers": own}})
+        assert made == {"failover": ["p/m"], "tools": {"mcp-servers": {"a": {"command": "a"}, "b": {"command": "own"}}}}
+        assert warnings == [("$.editor", "of another program; not used")]
+    assert adopted({"mcpServers": servers}) == ({"tools": {"mcpServers": servers}}, [])
+    # Only a list of servers makes it such a file.
+    for data in ({"mcpServers": [], "editor": 1}, {"editor": 1}, [servers], "x", None):
+        assert adopted(data) == (data, [])
+    assert adopted({"mcpServers": servers, "tools": 5}) == ({"tools": 5}, [])
+    assert adopted({"mcpServers": servers, "tools": {"mcpServers": 5}})[0] == {"tools": {"mcpServers": 5}}
+
+
+def test_an_input_with_a_default_is_filled_in_and_others_stay() -> None:
+    inputs = [{"id": "a", "default": "1"}, {"id": "b"}, {"id": 5, "default": "x"}, {"id": "c", "default": 5}, "d"]
+    servers = {"s": {"command": "x", "args": ["${input:a} ${input:b}", "${input:c}"], "env": {"K": "${input:a}"}}}
+    made, warnings = adopted({"servers": servers, "inputs": inputs})
+    assert warnings == []
+    assert made == {
+        "tools": {
+            "mcpServers": {
+                "s": {
+                    "command": "x",
+                    "args": ["${input:a:-1} ${input:b}", "${input:c}"],
+                    "env": {"K": "${input:a:-1}"},
+                }
+            }
+        }
+    }
+
+
+def test_sections_without_effect_have_a_warning_only_when_something_is_in_them() -> None:
+    assert adopted({"gateway": {}, "voice": None, "channels": {}})[1] == []
+    assert [path for path, _ in adopted({"gateway": {"a": 1}, "Kernel": 1})[1]] == ["$.gateway", "$.Kernel"]
+    assert adopted({"tools": {"web": {}, "restrictToWorkspace": True}})[1] == []
+    assert [path for path, _ in adopted({"tools": {"Web": {"a": 1}, "restrict_to_workspace": False}})[1]] == [
+        "$.tools.Web",
+        "$.tools.restrict_to_workspace",
+    ]
+
+
+def test_permissions_of_a_user_without_a_channel_are_left_out_with_a_warning() -> None:
+    users = {"ana": {"level": 2}, "bo": {"level": 1, "Channel": "cli"}, "cli:cy": {"level": 0}, "di": 5}
+    routing = {"mode": "static", "permissions": {"users": users, "admin": {}}}
+    made, [(path, why)] = adopted({"routing": routing, "failover": []})
+    assert made["routing"]["permissions"]["users"] == {name: users[name] for name in ("bo", "cli:cy", "di")}
+    assert (made["routing"]["mode"], made["routing"]["permissions"]["admin"], made["failover"]) == ("static", {}, [])
+    assert path == "$.routing.permissions.users['ana']"
+    assert "on which channel?" in why
+    for data in ({"routing": 5}, {"routing": {"permissions": 5}}, {"routing": {"permissions": {"users": 5}}}, {}):
+        assert adopted(data) == (data, [])
+
+
+@pytest.mark.parametrize(
+    ("data", "servers"),
+    [
+        ({"mcpServers": {"a": {}}}, {"a": {}}),
+        ({"mcpServers": 5, "servers": {"a": {}}}, {"a": {}}),
+        ({"mcp": {"servers": {"a": {}}}}, {"a": {}}),
+        ({"mcp": {"a": {}}}, {"a": {}}),
+        ({"extensions": {"a": {"cmd": "x"}, "b": {"type": "builtin"}, "c": 5, "d": {"uri": "u"}}}, None),
+        ({"tools": {"mcp_servers": {"a": {}}}}, {"a": {}}),
+        ({"tools": {"web": {"a": {}}}}, "none"),
+        ({"tools": 5}, "none"),
+        ([], "none"),
+    ],
+)
+def test_the_servers_of_a_file_are_where_its_program_has_them(data: object, servers: object) -> None:
+    found = server_map(data)
+    if servers is None:
+        assert found == {"a": {"cmd": "x"}, "d": {"uri": "u"}}
+    else:
+        assert found == (None if servers == "none" else servers)
+
+
+# Policies of clawft.
+
+
+@pytest.mark.parametrize(
+    ("denylist", "allowed"),
+    [
+        ([], ["cat", "ls"]),
+        (["ls -l"], ["cat"]),
+        (["l*"], ["cat"]),
+        (["cat", "ls"], []),
+        # A rule that cannot be split into words is one word.
+        (["ls '"], ["cat", "ls"]),
+        (["'"], ["cat", "ls"]),
+        ([""], ["cat", "ls"]),
+        (["lsx", "x ls"], ["cat", "ls"]),
+    ],
+    ids=str,
+)
+def test_a_program_on_both_lists_of_the_original_is_not_allowed(denylist: list[str], allowed: list[str]) -> None:
+    config = read("tools command_policy", {"allowlist": ["cat", "ls"], "denylist": denylist})
+    assert list(command_policy(config.tools).allow) == allowed
+    refused = [name for name in ("cat", "ls") if name not in allowed]
+    assert [one.path for one in config.warnings] == [
+        f"$.tools.command_policy.allowlist[{['cat', 'ls'].index(name)}]" for name in refused
+    ]
+    assert all("the deny list has it, too" in one.message for one in config.warnings)
+
+
+def test_only_what_is_not_obeyed_of_the_policies_of_the_original_has_a_warning() -> None:
+    def warned(section: dict[str, Any]) -> list[str]:
+        return [one.path.removeprefix("$.tools.") for one in parsed({"tools": section}).warnings]
+
+    assert warned({"command_policy": {"mode": "allowlist"}}) == []
+    assert warned({"command_policy": {"mode": "denylist", "allowlist": ["python"]}}) == ["command_policy.mode"]
+    assert warned({"url_policy": {"enabled": True}}) == []
+    assert warned({"url_policy": {"enabled": False}}) == ["url_policy.enabled"]
+    assert warned({"url_policy": {"allowed_domains": ["x.org"]}}) == ["url_policy.allowed_domains"]
+    assert warned({"url_policy": {"allowed_domains": ["x.org"], "allow_private": True}}) == []
+    assert command_policy(parsed({"tools": {"allow_commands": ["ls", "ls"]}}).tools).allow == ("ls",)
+    defaults, own = parsed({}).tools, read("tools exec timeout", 7).tools
+    assert command_policy(own).child.total == 7
+    assert command_policy(defaults).child == ChildPolicy()
+
+
+# Files.
+
+
+async def test_the_largest_file_is_read_and_one_with_a_byte_more_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_bytes(b"{}".ljust(1 << 20))
+    assert await load_config(file) == parsed({})
+    file.write_bytes(b"{}".ljust((1 << 20) + 1))
+    with pytest.raises(ConfigError, match="1048577 bytes are more than the 1048576 that are read"):
+        await load_config(file)
+
+
+async def test_an_earlier_file_of_servers_overrides_a_later_one_and_the_configuration_both(tmp_path: Path) -> None:
+    for number, names in enumerate(("ab", "bc", "abcd")):
+        servers = {name: {"command": f"{number}", "icon": "x"} for name in names}
+        (tmp_path / f"{number}.json").write_text(json.dumps({"mcpServers": servers}))
+    config = parsed({"tools": {"mcp_servers": {"a": {"command": "own"}}}, "mcp_config": ["0.json"]})
+    config = await with_mcp_files(config, ["1.json", "2.json"], folder=tmp_path)
+    commands = {name: one.command for name, one in config.tools.mcp_servers.items()}
+    assert commands == {"a": "own", "b": "0", "c": "1", "d": "2"}
+    assert len(config.warnings) == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "place"), [('{"a" 1}', "(line 1, column 6)"), ('{\n "é": 1,\n  "ü" 2}', "(line 3, column 7)")]
+)
+def test_what_is_not_json_has_its_line_and_column(text: str, place: str) -> None:
+    for data in (text, text.encode(), b"\xef\xbb\xbf" + text.encode()):
+        with pytest.raises(ConfigError) as caught:
+            parse_config(data)
+        assert place in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        ("openai/gpt-5", ""),
+        ("elsewhere/m", ""),
+        ("opnai/gpt-5", "unknown provider 'opnai'; did you mean 'openai'?"),
+        ("gpt-5", 'expected "provider/model", got "gpt-5"'),
+        ("/gpt-5", 'expected "provider/model", got "/gpt-5"'),
+        ("openai/", 'expected "provider/model", got "openai/"'),
+    ],
+)
+def test_a_model_has_a_provider_and_a_name(model: str, problem: str) -> None:
+    for path, data in (("$.failover[1]", {"failover": ["p/m", model]}),
+                       ("$.agents.defaults.model", nested("agents defaults model", model))):  # fmt: skip
+        if problem:
+            with pytest.raises(ConfigError) as caught:
+                parsed(data)
+            assert str(caught.value) == f"{path}: {problem}"
+        else:
+            parsed(data)
+    assert parse_config('{"failover": ["opnai/m"]}', providers=["opnai"]).failover == ("opnai/m",)
