@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 
-from clawft_trio.chat import ChatRequest, File, Image, Message, Opaque, Text, ToolCall, ToolSpec
+from clawft_trio.chat import (
+    ChatRequest,
+    File,
+    Image,
+    Message,
+    Opaque,
+    Text,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallSealed,
+    ToolSpec,
+)
+from clawft_trio.errors import InvalidData
 from clawft_trio.llm.conform.conform import Conformed, Conformer
 from clawft_trio.llm.conform.order import BEGINNING, CONTINUE, RECEIVED
-from clawft_trio.llm.conform.rules import Rules, VendorRules
+from clawft_trio.llm.conform.rules import Rules, SchemaRules, VendorRules, overlay
 
 TOOL = ToolSpec(name="look", description="Look.", parameters={"type": "object", "properties": {}})
 ASK = (Message.user("hi"),)
@@ -302,3 +317,211 @@ def test_an_image_or_file_is_sent_where_its_form_is_taken(part: Image | File, ru
     found = conformed(Message("user", (Text("see"), part)), rules=rules)
     assert (found.request.messages[0].content[1] == part) is taken
     assert bool(found.changes) is not taken
+
+
+@pytest.mark.parametrize(
+    ("changes", "read"),
+    [
+        ({"firstUser": True}, Rules(first_user=True)),
+        ({"first_user": True, "idLength": 9}, Rules(first_user=True, id_length=9)),
+        ({"hottest": 1}, Rules(hottest=1)),
+        ({"imageTypes": ["image/png"]}, Rules(image_types=("image/png",))),
+        ({"refuses": ["seed"]}, Rules(refuses=frozenset({"seed"}))),
+        ({"efforts": None, "mostTools": None}, Rules()),
+        ({"thinking": "anthropic"}, Rules(thinking="anthropic")),
+        ({"systemRole": "developer"}, Rules(system_role="developer")),
+        ({"schemas": {"typeLists": False, "items": {}}}, Rules(schemas=SchemaRules(type_lists=False))),
+        ({"schemas": SchemaRules(depth=3)}, Rules(schemas=SchemaRules(depth=3))),
+    ],
+)
+def test_rules_are_changed_by_fields_in_snake_or_camel_case(changes: Any, read: Rules) -> None:
+    assert overlay(Rules(), changes) == read
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "problem"),
+    [
+        ({"firstUsr": True}, "$.firstUsr", "unknown key; known: id_pattern, "),
+        ({"firstUser": 1}, "$.firstUser", "expected true or false, got int"),
+        ({"firstUser": None}, "$.firstUser", "must not be null"),
+        ({"idLength": True}, "$.idLength", "expected a whole number, got bool"),
+        ({"idLength": 2.5}, "$.idLength", "expected a whole number, got float"),
+        ({"hottest": "1"}, "$.hottest", "expected a number, got str"),
+        ({"hottest": False}, "$.hottest", "expected a number, got bool"),
+        ({"idPrefix": 3}, "$.idPrefix", "expected a text, got int"),
+        ({"imageTypes": "image/png"}, "$.imageTypes", "expected a list of texts, got str"),
+        ({"imageTypes": ["image/png", 3]}, "$.imageTypes", "expected a list of texts, got list"),
+        ({"refuses": {"seed": True}}, "$.refuses", "expected a list of texts, got dict"),
+        ({"mostTools": "3"}, "$.mostTools", "expected a whole number, got str"),
+        ({"fileForm": "pdf"}, "$.fileForm", "expected a text, got str; one of Literal"),
+        ({"schemas": 3}, "$.schemas", "expected an object, got int"),
+        ({"schemas": {"typed": "yes"}}, "$.schemas.typed", "expected true or false, got str"),
+        ({"schemas": {"items": []}}, "$.schemas.items", "expected an object, got list"),
+        ({"idPattern": "("}, "$", "id_pattern is no regular expression: "),
+        ({"schemas": {"keyPattern": "("}}, "$.schemas", "key_pattern is no regular expression: "),
+    ],
+)
+def test_a_change_of_the_rules_that_does_not_fit_names_its_path(changes: Any, path: str, problem: str) -> None:
+    with pytest.raises(InvalidData) as caught:
+        overlay(Rules(), changes)
+    (found,) = caught.value.problems
+    assert found.path == path
+    assert found.message.startswith(problem)
+    with pytest.raises(InvalidData):
+        VendorRules().with_family("x*", **changes)
+
+
+def test_a_later_family_overrides_an_earlier_one_for_its_models_only() -> None:
+    rules = VendorRules(Rules(hottest=1.5), [("big*", {"hottest": 1.0, "first_user": True})])
+    rules = rules.with_family("big-2*", hottest=0.5)
+    assert rules.of("small") == Rules(hottest=1.5)
+    assert rules.of("Big-1") == Rules(hottest=1.0, first_user=True)
+    assert rules.of("big-2b") == Rules(hottest=0.5, first_user=True)
+
+
+def test_what_was_renamed_in_a_request_is_restored_in_the_answer_and_its_events() -> None:
+    tool = ToolSpec(
+        name="my tool", description="", parameters={"type": "object", "properties": {"a b": {"type": "array"}}}
+    )
+    rules = Rules(schemas=SchemaRules(key_pattern="[a-z0-9_]+"))
+    found = conformed(rules=rules, tools=(tool,))
+    (sent,) = found.request.tools
+    (key,) = sent.parameters["properties"]
+    assert found.restores
+    call = ToolCall(id="c", name=sent.name, arguments=f'{{"{key}": [{{"{key}": 1}}, 2]}}')
+    own = ToolCall(id="c", name="my tool", arguments='{"a b":[{"a b":1},2]}')
+    assert found.restored_event(ToolCallReady(call)) == ToolCallReady(own)
+    assert found.restored_event(ToolCallSealed(call)) == ToolCallSealed(own)
+    delta = ToolCallDelta(index=0, id="c", name=sent.name, arguments="{")
+    assert found.restored_event(delta) == attrs.evolve(delta, name="my tool")
+    other = ToolCallDelta(index=0, id="c", name="look", arguments="{")
+    assert found.restored_event(other) is other
+    assert found.restored_event(TextDelta("x")) == TextDelta("x")
+    for arguments in ("[1]", "{"):
+        broken = attrs.evolve(call, arguments=arguments)
+        assert found.restored_call(broken) == attrs.evolve(broken, name="my tool")
+    assert not conformed(rules=Rules(), tools=(TOOL,)).restores
+
+
+@pytest.mark.parametrize(("limit", "sent"), [(None, "Look."), (5, "Look."), (4, "Loo…"), (1, "…")])
+def test_a_description_is_cut_to_the_longest_that_is_accepted(limit: int | None, sent: str) -> None:
+    found = conformed(rules=Rules(description_length=limit), tools=(TOOL,))
+    assert found.request.tools[0].description == sent
+    assert dict(found.changes) == ({} if sent == TOOL.description else {"tool descriptions cut": 1})
+
+
+def test_each_change_of_calls_and_tools_is_counted() -> None:
+    calls = (ToolCall(id="a b", name="my tool", arguments="null"), ToolCall(id="c", name="look", arguments="{}"))
+    history = (
+        USER,
+        Message.assistant("", tool_calls=calls),
+        Message.tool("x", tool_call_id="a b"),
+        Message.tool("y", tool_call_id="c"),
+    )
+    array = {"type": "object", "properties": {"a": {"type": "array", "items": [{"type": "string"}]}}}
+    tools = (attrs.evolve(TOOL, name="my tool", parameters=array), TOOL)
+    found = conformed(*history, rules=Rules(id_pattern="[a-z]+"), tools=tools)
+    assert +found.changes == {
+        "call ids rewritten": 1,
+        "tool names of calls rewritten": 1,
+        "arguments of calls rewritten": 1,
+        "tool schemas adapted": 1,
+        "tools renamed": 1,
+    }
+    assert found.request.messages[1].tool_calls[1] is calls[1]
+
+
+def test_a_call_id_is_made_unique_with_the_prefix_and_length_of_the_target() -> None:
+    calls = tuple(ToolCall(id=id_, name="look", arguments="{}") for id_ in ("", "", "a b", "same", "same"))
+    history = (
+        USER,
+        Message.assistant("", tool_calls=calls),
+        *(Message.tool("x", tool_call_id=one.id) for one in calls),
+    )
+    rules = Rules(id_pattern="[a-zA-Z0-9_]+", id_prefix="t_", id_length=12)
+    ids = [one.id for one in conformed(*history, rules=rules).request.messages[1].tool_calls]
+    assert len(set(ids)) == 5
+    assert ids[3] == "same"
+    assert {len(one) for one in ids if one != "same"} == {12}
+    assert all(one.startswith("t_") for one in ids if one != "same")
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        (" null ", "{}"),
+        ('" "', "{}"),
+        ('"null"', '{"malformed":"\\"null\\""}'),
+        ('{"a": 1}', '{"a": 1}'),
+        (" \n", "{}"),
+    ],
+)
+def test_arguments_that_are_empty_in_any_form_are_an_empty_object(written: str, sent: str) -> None:
+    call = Message.assistant("", tool_calls=(ToolCall(id="call_1", name="look", arguments=written),))
+    assert conformed(USER, call, RESULT, rules=Rules()).request.messages[1].tool_calls[0].arguments == sent
+
+
+@pytest.mark.parametrize(
+    ("part", "role", "sent"),
+    [
+        (Image(), "user", "[image without content]"),
+        (File(), "user", "[file without content]"),
+        (Image(url="data:image/png;base64,%"), "user", "[image without content]"),
+        (Image(url="data:image/png,x"), "user", "[image without content]"),
+        (Image(data=b"xy", media_type="image/png"), "assistant", "[image image/png, 2 bytes: not repeated]"),
+        (Image(url="https://a.example/" + "x" * 300), "assistant", f"[image image/png, https://a.example/{'x' * 182}: not repeated]"),
+        (File(data=b"x", media_type="audio/wav", name="n" * 101), "user", f"[file {'n' * 100} audio/wav, 1 bytes: this model does not take files]"),
+        (Image(url="ftp://a.example"), "user", "[image image/png, ftp://a.example: this model does not take such addresses]"),
+        (Image(data=b"x", media_type="image/tiff"), "user", "[image image/tiff, 1 bytes: this model does not take this format]"),
+        (File(data=b"hi", media_type="text/csv", name="a.csv"), "user", "[file a.csv text/csv, 2 bytes]\nhi"),
+        (File(data=b"x" * 400_000, media_type="text/plain"), "user", "[file text/plain, 400000 bytes]\n" + "x" * 400_000),
+        (File(data=b"x" * 400_001, media_type="text/plain"), "user", "[file text/plain, 400001 bytes]\n" + "x" * 400_000 + "\n[cut]"),
+        (File(data=b"\xff", media_type="text/plain"), "user", "[file text/plain, 1 bytes]\n\ufffd"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)  # fmt: skip
+def test_an_image_or_file_that_is_not_taken_is_described_in_its_place(part: Any, role: Any, sent: str) -> None:
+    found = conformed(USER, Message(role, (Text("see"), part)), USER, rules=Rules())
+    assert found.request.messages[1].content == (Text("see"), Text(sent))
+    assert list(found.changes.values()) == [1]
+
+
+def test_a_data_url_is_sent_as_its_content() -> None:
+    found = conformed(Message("user", (Image(url="data:image/png;name=x;base64,aGk="),)), rules=Rules())
+    assert found.request.messages[0].content == (Image(data=b"hi", media_type="image/png"),)
+    untyped = conformed(Message("user", (Image(url="data:;base64,aGk=", media_type="image/gif"),)), rules=Rules())
+    assert untyped.request.messages[0].content == (Image(data=b"hi", media_type="image/gif"),)
+
+
+def test_blank_texts_beside_other_parts_are_left_out() -> None:
+    image = Image(data=b"x", media_type="image/png")
+    sent = conformed(Message("user", (Text(" "), image, Text(""))), rules=Rules()).request.messages[0]
+    assert sent.content == (image,)
+    answer = Message("assistant", (Text(" "), Text("a")))
+    assert conformed(USER, answer, USER, rules=Rules()).request.messages[1].content == answer.content
+
+
+def test_missing_reasoning_of_a_message_with_calls_gets_a_stand_in() -> None:
+    dialects = ("openai:reasoning_content", "openai:extra_content")
+    rules = Rules(opaque=dialects, reasoning_stand_in="-", signature_stand_in="skip")
+    reasoning = Opaque(dialects[0], {"reasoning_content": "-"})
+    signed = Opaque(dialects[1], {"call_1": {"google": {"thought_signature": "skip"}}})
+    found = conformed(USER, CALL, RESULT, rules=rules)
+    assert found.request.messages[1].content == (reasoning, signed)
+    assert dict(found.changes)["stand-ins for missing reasoning put in"] == 1
+    own = (Opaque(dialects[0], {"reasoning_content": "hm"}), Opaque(dialects[1], {"call_1": {"google": {"thought_signature": "s"}}}))  # fmt: skip
+    complete = Message("assistant", own, tool_calls=CALL.tool_calls)
+    assert conformed(USER, complete, RESULT, rules=rules).request.messages[1] is complete
+    part = Message("assistant", (Opaque(dialects[0], {"reasoning_content": ""}), Opaque(dialects[1], {"x": 1, "call_1": {"google": {}}})), tool_calls=CALL.tool_calls)  # fmt: skip
+    filled = conformed(USER, part, RESULT, rules=rules).request.messages[1].content
+    assert filled == (reasoning, Opaque(dialects[1], {"x": 1, **signed.block}))
+    assert conformed(USER, CALL, RESULT, rules=Rules(opaque=dialects)).request.messages[1] is CALL
+
+
+def test_signatures_follow_the_ids_of_their_calls() -> None:
+    block = Opaque("openai:extra_content", {"a b": {"google": {"thought_signature": "s"}}, "other": 1})
+    other = Opaque("openai:reasoning_content", {"a b": "kept"})
+    call = Message("assistant", (block, other), tool_calls=(ToolCall(id="a b", name="look", arguments="{}"),))
+    rules = Rules(id_pattern="[a-z0-9_]+", opaque=(block.dialect, other.dialect))
+    sent = conformed(USER, call, Message.tool("x", tool_call_id="a b"), rules=rules).request.messages[1]
+    assert sent.content == (Opaque(block.dialect, {sent.tool_calls[0].id: block.block["a b"], "other": 1}), other)
