@@ -259,8 +259,8 @@ class AnthropicStream:
                 opening = self._in_block("thinking", {"thinking": "", "signature": ""})
                 return [*opening, self._delta("thinking_delta", thinking=text)]
             case BadUtf8(data):
-                bad = self._delta("text_delta", text=MARK).replace(MARK.encode(), data)
-                return [*self._in_block("text", {"text": ""}), bad] if self._block != "text" else [bad]
+                opening = self._in_block("text", {"text": ""})
+                return [*opening, self._delta("text_delta", text=MARK).replace(MARK.encode(), data)]
             case CallTool():
                 return self._tool(step)
             case Finish():

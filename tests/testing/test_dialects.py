@@ -350,6 +350,13 @@ def test_a_text_with_bytes_that_are_not_utf8_is_complete_in_its_item():
     assert item["content"][0]["text"] == "a�z"
 
 
+def test_bytes_that_are_not_utf8_are_of_the_block_that_they_open():
+    parts, _, _ = written("anthropic", [BadUtf8(b"\xff"), CallTool("f"), BadUtf8(b"\xff"), Say("z")])
+    found = payloads(b"".join(parts).replace(b"\xff", b"?"))
+    texts = [event for event in found if event.get("delta", {}).get("type") == "text_delta"]
+    assert [event["index"] for event in texts] == [0, 2, 2]
+
+
 @ALL
 def test_a_text_after_a_tool_call_is_a_new_block(dialect):
     kinds = ["content_block_start", "response.output_item.added"]
