@@ -39,9 +39,6 @@ _DEEPEST = 100
 """Largest nesting of keywords, which take five frames of Python each. Beyond Python's own limit the Rust part of
 `referencing` panics, which no `except Exception` catches."""
 
-_UNCOUNTED = 2000
-"""Steps of a keyword whose work is not counted: more than are allowed on the event loop."""
-
 _POLLED = 100
 """Steps between two polls: about a millisecond."""
 
@@ -195,17 +192,6 @@ def _has_patterns(schema: Mapping[str, Any]) -> bool:
 def _counted(keyword: _Keyword) -> _Keyword:
     def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterable[jsonschema.ValidationError]:
         _charge(1 + _extra(value) + _extra(instance))
-        with _deeper():
-            yield from keyword(validator, value, instance, schema) or ()
-
-    return check
-
-
-def _costly(keyword: _Keyword) -> _Keyword:
-    """Wrap a keyword that examines every member for every part of the schema; its cost moves the check to a thread."""
-
-    def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterable[jsonschema.ValidationError]:
-        _charge(_UNCOUNTED + _extra(instance))
         with _deeper():
             yield from keyword(validator, value, instance, schema) or ()
 
