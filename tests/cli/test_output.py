@@ -19,7 +19,16 @@ from rich.text import Text
 
 import clawft_trio.cli
 from clawft_trio.cli.console import SafeConsole
-from clawft_trio.cli.output import csv_cell, sanitize, write_answer, write_json, write_line
+from clawft_trio.cli.output import (
+    csv_cell,
+    sanitize,
+    terminal_width,
+    write_answer,
+    write_json,
+    write_line,
+    write_status,
+    write_verbatim,
+)
 from clawft_trio.cli.words import ENCODING_ERRORS, register_ascii_words
 
 HOSTILE = "\x1b]0;title\x07\x1b[2J\x9b31m\u202egpj.exe\u2066[/x][red]\ud800\r over\u200b\U000e0041"
@@ -129,6 +138,96 @@ def test_an_answer_is_unchanged_in_a_pipe_and_safe_on_a_terminal() -> None:
 def test_a_lone_surrogate_does_not_stop_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     write_line("caf\udce9", error=True)
     assert capsys.readouterr().err == "caf\ufffd\n"
+
+
+@pytest.mark.parametrize(
+    ("hidden", "shown"),
+    [
+        ("\x00\x07\x08\x0b\x1b\x1f\x7f", "␀␇␈␋␛␟␡"),
+        ("a\r\nb\rc", "a\nb␍c"),
+        *(
+            (chr(code), "\ufffd")
+            for code in (
+                *(0x80, 0x9F, 0x061C, 0x200E, 0x200F, 0x202A, 0x202E, 0x2066, 0x2069, 0x00AD, 0x180E, 0x200B),
+                *(0x2060, 0x2064, 0xFEFF, 0xFFF9, 0xFFFB, 0xE0000, 0xE01EF, 0x2028, 0x2029, 0xD800, 0xDFFF),
+            )
+        ),
+        *(
+            (chr(code), chr(code))
+            for code in (*(0x20, 0x7E, 0xA0, 0x200C, 0x200D, 0x202F, 0x2065, 0x206A), *(0xFFFC, 0xE01F0, 0xE000))
+        ),
+        ("e" + "\u0301" * 8, "e" + "\u0301" * 8),
+        ("e" + "\u0301" * 9 + "f", "e" + "\u0301" * 8 + "\ufffdf"),
+        ("a" + "\u200d\ufe0f" * 20, "a" + "\u200d\ufe0f" * 4 + "\ufffd"),
+    ],
+)
+def test_the_bounds_of_what_is_hidden(hidden: str, shown: str) -> None:
+    assert sanitize(hidden) == shown
+
+
+@pytest.mark.parametrize(
+    ("columns", "width"), [("40", 40), ("1", 1), ("0", 80), ("", 80), ("-1", 80), ("wide", 80), ("²", 80)]
+)
+def test_the_width_is_that_of_the_variable_or_eighty(columns: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    # A stream that has no descriptor is no terminal.
+    assert terminal_width(io.StringIO()) == width
+
+
+def lines_on_a_terminal(text: str, columns: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    terminal = Terminal()
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "stdout", terminal)
+    write_line(text)
+    assert terminal.getvalue().endswith("\n")
+    return terminal.getvalue()[:-1].split("\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "lines"),
+    [
+        ("a" * 30, 30, ["a" * 30]),
+        ("one two three four five six", 27, ["one two three four five six"]),
+        ("one two three four five six", 26, ["one two three four five", "  six"]),
+        ("  one two three four five six", 26, ["  one two three four five", "    six"]),
+        ("a" * 50, 30, ["a" * 50]),
+        ("one-two three-four five-six-seven", 30, ["one-two three-four", "  five-six-seven"]),
+        ("short\none two three four five six", 26, ["short", "one two three four five", "  six"]),
+        ("one two three four five six", 5, ["one two three four", "  five six"]),
+    ],
+)
+def test_a_line_is_broken_between_words_on_a_terminal(
+    text: str, columns: int, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lines_on_a_terminal(text, columns, monkeypatch) == lines
+
+
+def test_a_line_in_a_pipe_and_a_verbatim_text_are_not_broken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    write_line("word " * 20)
+    write_status("busy\x07")
+    assert tuple(capsys.readouterr()) == ("word " * 20 + "\n", "\r\x1b[Kbusy␇")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    write_verbatim("word " * 20 + "\x07")
+    assert terminal.getvalue() == "word " * 20 + "␇\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("\u202e", r"\u202e"),
+        ("\x7f\x80", r"\u007f\u0080"),
+        ("\U000e0041", r"\udb40\udc41"),
+        ("e" + "\u0301" * 8, "e" + "\u0301" * 8),
+        ("e" + "\u0301" * 9, "e" + r"\u0301" * 9),
+    ],
+)
+def test_unsafe_characters_are_escaped_in_json(text: str, escaped: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_json({"a": text})
+    assert capsys.readouterr().out == f'{{"a":"{escaped}"}}\n'
 
 
 def run(*words: str | bytes, **more: object) -> subprocess.CompletedProcess[bytes]:
