@@ -124,3 +124,67 @@ def test_a_half_of_a_character_waits_for_its_other_half() -> None:
     assert joiner.join("a", "\udc00") == "\ufffd"
     assert joiner.join("a", "") == ""
     assert not joiner.held
+
+
+@pytest.mark.parametrize(
+    ("value", "index"),
+    [(0, 0), (3, 3), ("0", 0), ("3", 3), (0.0, 0), (2.0, 2), (True, None), (False, None), (None, None), ("x", None), ([], None)],
+    ids=repr,
+)  # fmt: skip
+def test_an_index_may_be_a_number_or_its_text(value: Any, index: int | None) -> None:
+    assert lenient.as_index(value) == index
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("x", "x"), ("", ""), (None, None), ([], None), ({}, None), (0, 0), ([1], 0), (False, 0)],
+    ids=repr,
+)
+def test_a_text_that_is_used_is_a_text_or_missing(value: Any, text: Any) -> None:
+    if text == 0:
+        with pytest.raises(NotDecodable, match=f"the name is of the type {type(value).__name__}"):
+            lenient.as_text(value, of="the name")
+    else:
+        assert lenient.as_text(value, of="the name") == text
+
+
+@pytest.mark.parametrize(
+    ("value", "objects"),
+    [
+        ([{"a": 1}, None, {}], [{"a": 1}, {}]),
+        ({"a": 1}, [{"a": 1}]),
+        ({}, [{}]),
+        *((missing, []) for missing in (None, [], "", False, 0)),
+        (["", 0], [{}, {}]),
+    ],
+    ids=repr,
+)
+def test_objects_that_are_used_are_a_list_one_object_or_missing(value: Any, objects: Any) -> None:
+    assert lenient.as_objects(value, of="calls") == objects
+
+
+@pytest.mark.parametrize("value", ["x", 3, True, ["x"], [3]], ids=repr)
+def test_what_is_no_list_of_objects_is_not_decodable(value: Any) -> None:
+    with pytest.raises(NotDecodable, match="calls is of the type"):
+        lenient.as_objects(value, of="calls")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("x", "x"),
+        (["x", {"text": "y"}, 3, None], "xy"),
+        ({"content": ""}, ""),
+        ({"text": "", "content": "x", "summary": "z"}, "x"),
+        ({"thinking": [{"text": "x"}]}, "x"),
+        ({"other": "x"}, ""),
+        ([[[["x"]]]], "x"),
+        ([[[[["x"]]]]], ""),
+        ({"text": {"text": {"text": {"text": "x"}}}}, "x"),
+        ({"text": {"text": {"text": {"text": {"text": "x"}}}}}, ""),
+        (3, ""),
+    ],
+    ids=repr,
+)
+def test_a_text_that_is_only_shown_is_found_four_levels_deep(value: Any, text: str) -> None:
+    assert lenient.any_text(value) == text

@@ -199,3 +199,108 @@ def test_deep_nesting_is_not_an_object_and_no_crash():
 def test_blank_pieces_belong_to_the_arguments_once_those_have_begun():
     assembly, _ = fed((0, "a", "read", "{}"), (0, "", "", '{"p":"x'), (0, "", "", " "), (0, "", "", 'y"}'))
     assert shape(assembly) == [("read", '{"p":"x y"}')]
+
+
+@pytest.mark.parametrize(
+    ("fragments", "expected"),
+    [
+        ([(0, "a", "read", "{}"), (0, "", "", '{"p":1}')], [("read", '{"p":1}')]),
+        ([(0, "a", "read", " {} "), (0, "", "", " "), (0, "", "", '{"p":1}')], [("read", '{"p":1}')]),
+        ([(0, "a", "read", "{}"), (0, "", "", "{}")], [("read", "{}")]),
+        ([(0, "a", "read", "{}"), (0, "a", "read", '{"p":1}')], [("read", '{"p":1}')]),
+        ([(0, "", "read", "{}"), (0, "", "read", '{"p":1}')], [("read", "{}"), ("read", '{"p":1}')]),
+        ([(0, "a", "read", '{"p":1}'), (0, "", "", '{"p":1}')], [("read", '{"p":1}')]),
+        ([(0, "a", "read", '{"p":1}'), (0, "a", "read", '{"p":1}')], [("read", '{"p":1}')]),
+        ([(0, "a", "read", '{"p":1}'), (0, "a", "read", '{"p":2}')], [("read", '{"p":1}'), ("read", '{"p":2}')]),
+        ([(0, "a", "re", ""), (0, "", "ad", ""), (0, "", "", '{"p":1}')], [("read", '{"p":1}')]),
+        ([(0, "a", "re", ""), (0, "", "read", ""), (0, "", "", '{"p":1}')], [("read", '{"p":1}')]),
+        ([(0, "a", "read", '{"p":'), (0, "", "more", "{}")], [("read", '{"p":'), ("more", "{}")]),
+        ([(None, "", "re", ""), (None, "", "ad", "")], [("re", "{}"), ("ad", "{}")]),
+        ([(0, "a", "read", '{"p"'), (7, "", "", ":1}")], [("read", '{"p":1}')]),
+        ([(0, "a", "read", '{"p":1}'), (1, "b", "", ""), (1, "", "write", "{}")], [("read", '{"p":1}'), ("write", "{}")]),
+        ([(0, "a", "read", ' {"p":1}'), (0, "", "", "\n")], [("read", ' {"p":1}\n')]),
+        ([(0, "a", "read", " ")], [("read", "{}")]),
+    ],
+)  # fmt: skip
+def test_a_fragment_continues_a_call_unless_it_begins_another(fragments, expected):
+    assert shape(fed(*fragments)[0]) == expected
+
+
+def test_the_events_of_a_repeated_call_show_it_once():
+    _, deltas = fed((0, "a", "read", '{"p":1}'), (0, "a", "read", '{"p":1}'), (0, "", "", '{"p":1}'))
+    assert [(one.index, one.id, one.name, one.arguments) for one in deltas] == [
+        (0, "a", "read", '{"p":1}'),
+        (0, "a", "read", ""),
+        (0, "", "", ""),
+    ]
+
+
+def test_a_placeholder_is_shown_at_the_end_if_nothing_replaced_it():
+    assembly, deltas = fed((0, "a", "read", "{}"), (1, "b", "write", "{}"), (1, "", "", '{"p":1}'), (2, "c", "x", ""))
+    assert [one.arguments for one in deltas] == ["", "", '{"p":1}', ""]
+    assert [(one.index, one.arguments) for one in assembly.late_fragments()] == [(0, "{}")]
+    assert [one.call.name for one in assembly.seal_all()] == ["write"]
+
+
+def test_a_call_is_sealed_once_when_the_server_has_passed_or_ended_it():
+    assembly, _ = fed((0, "a", "read", '{"p":1}'), (1, "b", "write", "{"), (2, "c", "now", ""), (3, "d", "", "{}"))
+    assert assembly.seal_before(0) == []
+    (sealed,) = assembly.seal_before(2)
+    assert (sealed.call, assembly.passed) == (ToolCall(id="a", name="read", arguments='{"p":1}'), 2)
+    assert assembly.seal_before(2) == []
+    assert assembly.seal_before(1) == []
+    assert assembly.passed == 2
+    assert assembly.seal_at(0) == []
+    assert assembly.seal_at(9) == []
+    assert [one.call.arguments for one in assembly.seal_at(2)] == ["{}"]
+    # Without a name it cannot run; arguments that do not parse are not sealed later, either.
+    assert assembly.seal_at(3) == []
+    assembly.add(index=1, id="", name="", arguments="}")
+    assert assembly.seal_all() == []
+
+
+def test_whole_arguments_replace_those_that_do_not_parse_and_no_others():
+    assembly, _ = fed((0, "a", "read", '{"p"'), (1, "b", "write", '{"p":1}'))
+    size = assembly.size
+    assert not assembly.correct(0, '{"q"')
+    assert not assembly.correct(1, '{"q":2}')
+    assert not assembly.correct(2, '{"q":2}')
+    assert (assembly.text_of(0), assembly.text_of(2), assembly.size) == ('{"p"', "", size)
+    assert assembly.correct(0, '{"q":2}')
+    assert assembly.text_of(0) == '{"q":2}'
+    assert assembly.size == size + 7
+    assert shape(assembly) == [("read", '{"q":2}'), ("write", '{"p":1}')]
+    assert size == len("areadbwrite") + len('{"p"{"p":1}')
+
+
+def test_a_fragment_that_begins_a_call_begins_one_whatever_its_index():
+    assembly, _ = fed((0, "a", "read", '{"p":1}'))
+    delta = assembly.add(index=0, id="", name="", arguments="{}", begins=True)
+    assert delta.index == 1
+    assert bool(assembly)
+    assert not ToolCallAssembler()
+    assert [call.arguments for call in assembly.calls(whole=False)] == ['{"p":1}', "{}"]
+    assert [call.arguments for call in fed((0, "a", "read", " "))[0].calls(whole=False)] == [""]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "repeated"),
+    [('{"p":"' + "x" * (65_536 - 8) + '"}', True), ('{"p":"' + "x" * (65_537 - 8) + '"}', False)],
+)
+def test_arguments_that_are_sent_again_are_recognized_up_to_64_kib(arguments, repeated):
+    assembly, deltas = fed((0, "a", "read", arguments), (0, "", "", arguments))
+    assert len(arguments) in (65_536, 65_537)
+    assert (deltas[1].arguments == "") is repeated
+    assert is_json_object(assembly.text_of(0)) is repeated
+
+
+def test_the_calls_that_can_run_have_a_name_and_an_object():
+    calls = [ToolCall(id="a", name=name, arguments=text) for name, text in [("x", "{}"), ("", "{}"), ("x", "[]")]]
+    assert ready(calls) == [ToolCallReady(calls[0])]
+
+
+@pytest.mark.parametrize(
+    ("given_arguments", "text"), [(None, ""), ("x", "x"), ("", ""), ({"a": 1}, '{"a":1}'), ([], "[]"), (0, "0")]
+)
+def test_arguments_of_any_type_are_text(given_arguments, text):
+    assert as_text(given_arguments) == text
