@@ -31,8 +31,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -260,9 +261,19 @@ def nearest(name: str, tests: Iterable[str]) -> list[str]:
 
 def outcome(copy: Path, tests: list[str], seconds: float) -> str:
     """How the tests end in the copy: "passed", "failed", "hung" after *seconds*, or "broken" when pytest did not test."""
+    return _outcome_of(partial(_test, copy, tests), seconds)
+
+
+def imports(copy: Path, name: str) -> bool:
+    """Whether a module of the copy can be imported. Without it there are no tests, and pytest only says so."""
+    module = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    return _outcome_of(partial(_import, copy, module), _LEAST_SECONDS) == "passed"
+
+
+def _outcome_of(work: Callable[[], None], seconds: float) -> str:
     child = os.fork()
     if child == 0:
-        _test(copy, tests)
+        work()
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -296,19 +307,34 @@ class _Failures:
         return self._file.exists()
 
 
+def _enter(copy: Path) -> None:
+    """Make this process, a fork, use the package of the copy, and say nothing."""
+    os.setsid()
+    os.chdir(copy)
+    # In front of the place where the package is installed for this interpreter; its children find it there, too.
+    sys.path.insert(0, str(copy))
+    os.environ["PYTHONPATH"] = str(copy)
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    sys.dont_write_bytecode = True
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.dup2(nothing, 2)
+
+
+def _import(copy: Path, module: str) -> None:
+    """Import a module of the copy in this process, a fork, and end it."""
+    try:
+        _enter(copy)
+        importlib.import_module(module)
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
 def _test(copy: Path, tests: list[str]) -> None:
     """Run the tests in this process, a fork, and end it."""
     try:
-        os.setsid()
-        os.chdir(copy)
-        # In front of the place where the package is installed for this interpreter; its children find it there, too.
-        sys.path.insert(0, str(copy))
-        os.environ["PYTHONPATH"] = str(copy)
-        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-        sys.dont_write_bytecode = True
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, 1)
-        os.dup2(nothing, 2)
+        _enter(copy)
         options = ["-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider"]
         failures = _Failures(copy / _FAILED_TEST)
         code = pytest.main([*options, *tests], plugins=[failures])
@@ -368,6 +394,8 @@ def main() -> int:
             changed, line = mutate(source, number)
             file.write_text(changed)
             ended = outcome(copy, tests, seconds) if tests else "not run"
+            if ended == "broken" and not imports(copy, name):
+                ended = "failed"
             file.write_text(source)
             # Its compiled file is valid again.
             os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))

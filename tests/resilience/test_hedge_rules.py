@@ -7,7 +7,17 @@ from contextlib import suppress
 import pytest
 import trio
 
-from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message
+from clawft_trio.chat import (
+    Call,
+    ChatRequest,
+    ChatResponse,
+    LifeSign,
+    Message,
+    StreamEvent,
+    TextDelta,
+    Usage,
+    UsageReport,
+)
 from clawft_trio.errors import (
     AllProvidersExhausted,
     BulkheadFull,
@@ -287,3 +297,87 @@ async def test_no_attempt_starts_in_the_moment_in_which_another_wins(autojump_cl
         model = ScriptedProvider(breaks, *[[Wait(1.0), Say("ok"), Finish()]] * 2, name="a")
         with trio.fail_after(100.0), suppress(ServerError):
             assert (await complete(Resilient(model, Hedge(after=1.0)), REQUEST)).text == "ok"
+
+
+@pytest.mark.parametrize(
+    ("signs", "starts"),
+    [
+        ([], 2.0),
+        ([(1.0, "alive", 0.0)], 3.0),
+        ([(1.0, "alive", 0.0), (2.5, "alive", 0.0)], 4.5),
+        ([(1.0, "thinking", 5.0)], 6.0),
+        ([(1.0, "thinking", 0.5)], 3.0),
+        ([(1.0, "thinking", 0.0)], 2.0),
+        ([(1.0, "waiting", 9.0)], 2.0),
+        ([(1.0, "admitted", 5.0)], 6.0),
+        ([(1.0, "thinking", 5.0), (2.0, "alive", 0.0)], 6.0),
+        ([(1.0, "thinking", 5.0), (2.0, "thinking", 1.0)], 6.0),
+    ],
+)
+async def test_a_hedge_starts_when_the_attempt_was_silent_for_longer_than_it_said(
+    signs: list[tuple[float, LifeSign, float]], starts: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    started: list[float] = []
+
+    async def attempt(call: Call) -> str:
+        started.append(trio.current_time())
+        if len(started) == 1:
+            for at, sign, quiet_for in signs:
+                await trio.sleep_until(at)
+                call.pulse(sign, quiet_for)
+            await trio.sleep_forever()
+        return "second"
+
+    assert await Hedge(after=2.0).run(attempt, Call()) == "second"
+    assert started == [0.0, starts]
+
+
+async def test_the_signs_of_a_race_are_those_of_its_running_attempts_and_then_of_the_winner(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    seen: list[tuple[float, LifeSign]] = []
+    calls = 0
+
+    async def attempt(call: Call) -> str:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            signs: list[tuple[float, LifeSign]] = [(1.0, "waiting"), (3.0, "waiting"), (4.0, "alive"), (6.0, "alive")]
+            for at, sign in signs:
+                await trio.sleep_until(at)
+                call.pulse(sign, 0.0)
+            await trio.sleep_forever()
+        await trio.sleep_until(5.0)
+        await call.emit(TextDelta("second"))
+        await trio.sleep_until(7.0)
+        call.pulse("thinking", 1.0)
+        call.pulse("waiting", 1.0)
+        return "second"
+
+    # The budget has a token for the second attempt and none to ask the first again, which therefore runs on.
+    budget = RetryBudget(capacity=1.0, ratio=0.0, per_second=0.0)
+    call = Call(pulse=lambda sign, _: seen.append((trio.current_time(), sign)))
+    assert await Hedge(after=2.0, budget=budget).run(attempt, call) == "second"
+    assert seen == [(1.0, "waiting"), (4.0, "alive"), (7.0, "thinking"), (7.0, "waiting")]
+
+
+async def test_a_winner_without_content_shows_its_last_report_of_usage(autojump_clock: trio.testing.MockClock) -> None:
+    shown: list[StreamEvent] = []
+
+    async def emit(event: StreamEvent) -> None:
+        shown.append(event)
+
+    async def attempt(call: Call) -> str:
+        await call.emit(UsageReport(Usage(input_tokens=1)))
+        await call.emit(UsageReport(Usage(input_tokens=1, output_tokens=2)))
+        return "empty"
+
+    assert await Hedge(after=2.0).run(attempt, Call(emit=emit)) == "empty"
+    assert shown == [UsageReport(Usage(input_tokens=1, output_tokens=2))]
+
+
+async def test_an_attempt_that_is_made_again_after_a_race_costs_a_token(autojump_clock: trio.testing.MockClock) -> None:
+    model = ScriptedProvider(*SLOW_THEN_BROKEN_THEN_WELL, name="a")
+    budget = RetryBudget(capacity=5.0, ratio=0.0, per_second=0.0)
+    response = await complete(Resilient(model, Hedge(after=1.0, budget=budget)), REQUEST)
+    assert (response.text, model.calls, budget.statistics("a").spent) == ("again", 3, 2)
