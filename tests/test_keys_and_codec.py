@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
 
 import attrs
 import pytest
 
 from clawft_trio.auth import ADMIN, USER, ZERO_TRUST, UserPermissions
 from clawft_trio.backoff import backoff
-from clawft_trio.codec import decode_json, encode_json, is_json_object, make_converter, structure
+from clawft_trio.codec import decode_json, encode_json, encode_losslessly, is_json_object, make_converter, structure
 from clawft_trio.errors import InvalidData
 from clawft_trio.keys import joined_key, storable_key, storable_text
 from clawft_trio.retry_hints import RateLimit, limit_resets_after, parse_wait, rate_limits, retry_after
@@ -64,6 +67,13 @@ def test_texts_are_stored_without_what_a_database_refuses() -> None:
 
 
 # JSON.
+
+
+def test_a_lone_surrogate_changes_nothing_else_of_a_value() -> None:
+    value = {1: "a\ud800", "path": Path("b"), "price": Decimal("0.10")}
+    plain = {**value, 1: "a"}
+    assert encode_json(value) == encode_json({**plain, 1: "a\N{REPLACEMENT CHARACTER}"})
+    assert json.loads(encode_losslessly(value)) == {**json.loads(encode_losslessly(plain)), "1": "a\ud800"}
 
 
 @attrs.frozen

@@ -171,6 +171,7 @@ async def test_the_environment_shows_all_frames(monkeypatch):
     text = printed(caught.value)
     assert "clawft_trio/net/network.py" in text
     assert "clawft_trio/agent/turn.py" in text
+    assert shorten_traceback(caught.value) is caught.value
 
 
 async def test_frames_of_a_callback_stay():

@@ -121,6 +121,18 @@ def test_what_waits_when_sessions_are_limited_is_served_in_turn() -> None:
     assert not queue.ready()
 
 
+def test_only_the_last_release_of_a_session_with_messages_says_that_it_is_served_again() -> None:
+    queue: FairQueue[str] = FairQueue(lambda item: item[0], weighed=False)
+    queue.limit_sessions(2)
+    queue.hold("a")
+    queue.hold("a")
+    queue.push("a1")
+    assert not queue.release("a")
+    assert queue.release("a")
+    queue.hold("b")
+    assert not queue.release("b")
+
+
 def test_a_session_that_was_held_and_emptied_gets_a_turn_with_its_next_message() -> None:
     queue: FairQueue[str] = FairQueue(lambda item: item[0], weighed=False)
     queue.limit_sessions(5)

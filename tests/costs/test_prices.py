@@ -247,6 +247,22 @@ def test_every_kind_of_token_has_its_price() -> None:
 
 
 @pytest.mark.parametrize(
+    ("usage", "dollars"),
+    [
+        (Usage(input_tokens=10, cached_tokens=4, input_audio_tokens=9), 6 * 5 + 4 * 2),
+        (Usage(input_tokens=10, input_audio_tokens=7, input_image_tokens=9), 7 * 5 + 3 * 3),
+        (Usage(output_tokens=10, reasoning_tokens=4, output_audio_tokens=9), 6 * 50 + 4 * 20),
+        (Usage(output_tokens=10, output_audio_tokens=7, output_image_tokens=9), 7 * 50 + 3 * 30),
+    ],
+)
+def test_no_token_is_paid_twice_when_a_vendors_parts_are_more_than_the_whole(usage: Usage, dollars: int) -> None:
+    price = ModelPrice(
+        input=1, output=10, cached=2, reasoning=20, input_audio=5, output_audio=50, input_image=3, output_image=30
+    )
+    assert price.cost(usage) == Decimal(dollars) / 1_000_000
+
+
+@pytest.mark.parametrize(
     ("usage", "kind"),
     [
         (Usage(input_tokens=9, cached_tokens=1), "cached input"),
