@@ -7,6 +7,7 @@ import pytest
 from clawft_trio.chat import Call, ChatRequest, Message, ToolSpec
 from clawft_trio.errors import RequestRejected
 from clawft_trio.llm import provider_named
+from clawft_trio.llm.refused_options import RefusedOptions, refused_parameter
 from clawft_trio.observe import Noted
 from clawft_trio.testing import Finish, Page, Say, Status, open_fault_server
 
@@ -131,3 +132,71 @@ async def test_each_tool_that_is_left_out_is_reported(name, model, tools, left_o
     reasons = {event.details["tool"]: event.details["reason"] for event in noted}
     assert reasons.keys() == left_out.keys()
     assert all(left_out[tool] in reason for tool, reason in reasons.items())
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ({"error": {"param": "seed"}}, "seed"),
+        ({"param": "seed"}, "seed"),
+        ([{"error": {"param": "seed"}}], "seed"),
+        ({"error": {"param": "body.seed"}}, "seed"),
+        ({"error": {"param": "$.seed"}}, "seed"),
+        ({"error": {"param": "stop[0]"}}, "stop"),
+        ({"error": {"param": "messages[0].role"}}, "messages"),
+        ({"error": {"param": "text.format[0].x"}}, "text.format"),
+        ({"error": {"param": "text"}}, "text"),
+        ({"error": {"param": "seed.x"}}, "seed"),
+        ({"error": {"param": None}}, ""),
+        ({"error": {"param": 3}}, ""),
+        ({"detail": [{"loc": ["body", "seed"]}]}, "seed"),
+        ({"detail": [{"loc": ["body", "stop", 0]}]}, "stop"),
+        ({"message": {"detail": [{"loc": ["body", "seed"]}]}}, "seed"),
+        ({"detail": [3, {"loc": "seed"}, {"field": "seed"}]}, "seed"),
+        ({"errors": [{"param": "seed"}]}, "seed"),
+        ({"error": {"details": [{"fieldViolations": [{"field": "seed"}]}]}}, "seed"),
+        ({"error": {"metadata": {"raw": '{"error": {"param": "seed"}}'}}}, "seed"),
+        ({"error": {"metadata": {"raw": {"error": {"param": "seed"}}}}}, "seed"),
+        ({"error": {"metadata": {"raw": "no JSON"}}}, ""),
+        ({"error": {"metadata": "x"}}, ""),
+        ({"error": {"error": {"error": {"param": "seed"}}}}, "seed"),
+        ({"error": {"error": {"error": {"error": {"param": "seed"}}}}}, ""),
+        ({"detail": "seed"}, ""),
+        ({"error": {"message": "seed is refused"}}, ""),
+        ([], ""),
+        (3, ""),
+    ],
+    ids=repr,
+)
+def test_a_refused_parameter_is_named_by_typed_fields_only(body, name):
+    assert refused_parameter(json.dumps(body)) == name
+
+
+def test_what_is_no_json_names_no_parameter():
+    assert refused_parameter(b"{") == refused_parameter(b"\xff") == refused_parameter("[" * 20_000) == ""
+
+
+def test_a_parameter_is_learned_once_for_the_model_that_refused_it():
+    refused = RefusedOptions()
+    body = {"model": "m", "messages": [], "seed": 1, "text": {"format": 1, "verbosity": "low"}, "max_tokens": 9}
+    for name in ("messages", "model", "", "absent", "text.absent", "seed.x"):
+        assert not refused.learn("m", name, body), name
+    assert refused.without("m", body) is body
+    assert refused.learn("m", "seed", body)
+    assert not refused.learn("m", "seed", body)
+    assert refused.of("m") == {"seed"}
+    assert refused.of("other") == frozenset()
+    assert refused.learn("m", "text.format", body)
+    assert refused.without("m", body) == {
+        "model": "m",
+        "messages": [],
+        "text": {"verbosity": "low"},
+        "max_tokens": 9,
+    }
+    assert refused.learn("m", "text.verbosity", body)
+    assert "text" not in refused.without("m", body)
+    assert refused.without("m", {"text": 3}) == {"text": 3}
+    assert refused.learn("m", "max_completion_tokens", body)
+    assert refused.without("m", body)["max_completion_tokens"] == 9
+    assert refused.without("other", body) is body
+    assert body["seed"] == 1
