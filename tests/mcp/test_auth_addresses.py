@@ -6,7 +6,15 @@ import pytest
 import trio
 
 from clawft_trio.errors import AddressRefused, AuthorizationFailed
-from clawft_trio.mcp.auth.addresses import checked_address
+from clawft_trio.mcp.auth.addresses import (
+    canonical_resource,
+    checked_address,
+    covers,
+    is_loopback,
+    origin,
+    resource_metadata_addresses,
+    server_metadata_addresses,
+)
 from clawft_trio.mcp.auth.discovery import discover_authorization
 from clawft_trio.mcp.auth.http import OAuthHttp
 from clawft_trio.net import AddressPolicy, HttpEndpoint
@@ -122,3 +130,114 @@ def test_no_part_of_a_password_in_a_refused_address_is_shown(before):
     with pytest.raises(AuthorizationFailed) as caught:
         checked_address(f"https://{'x' * before}:hunter2secret@example.org/a?sig=hunter2secret", "token endpoint")
     assert "hunt" not in str(caught.value)
+
+
+def test_metadata_is_looked_for_where_the_rfcs_put_it():
+    assert resource_metadata_addresses("https://example.com/public/mcp?x=1") == [
+        "https://example.com/.well-known/oauth-protected-resource/public/mcp",
+        "https://example.com/.well-known/oauth-protected-resource",
+    ]
+    assert resource_metadata_addresses("https://example.com/") == [
+        "https://example.com/.well-known/oauth-protected-resource"
+    ]
+    # RFC 8414, 3.1 and 5
+    assert server_metadata_addresses("https://example.com/issuer1") == [
+        "https://example.com/.well-known/oauth-authorization-server/issuer1",
+        "https://example.com/.well-known/openid-configuration/issuer1",
+        "https://example.com/issuer1/.well-known/openid-configuration",
+    ]
+    assert server_metadata_addresses("https://example.com") == [
+        "https://example.com/.well-known/oauth-authorization-server",
+        "https://example.com/.well-known/openid-configuration",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("resource", "server", "fits"),
+    [
+        ("https://a.com/mcp", "https://a.com/mcp", True),
+        ("https://a.com", "https://a.com/mcp", True),
+        ("https://a.com/", "https://a.com/mcp", True),
+        ("https://A.com:443/mcp", "https://a.com/mcp", True),
+        ("https://a.com/m", "https://a.com/mcp", False),
+        ("https://a.com/mcp/more", "https://a.com/mcp", False),
+        ("http://a.com/mcp", "https://a.com/mcp", False),
+        ("https://a.com.evil.com/mcp", "https://a.com/mcp", False),
+        ("https://a.com:444/mcp", "https://a.com/mcp", False),
+        ("https://b.com/mcp", "https://a.com/mcp", False),
+        ("https://a.com/mcp/", "https://a.com/mcp", True),
+        ("https://a.com/mcp?tenant=1", "https://a.com/mcp", False),
+        ("http://a.com:80/mcp", "http://a.com/mcp", True),
+        ("http://a.com:443/mcp", "http://a.com/mcp", False),
+        ("https://a.com:80/mcp", "https://a.com/mcp", False),
+    ],
+)
+def test_metadata_is_for_a_resource_or_its_parent(resource, server, fits):
+    assert covers(resource, server) is fits
+
+
+def test_a_resource_is_named_without_query_fragment_and_lone_slash():
+    assert canonical_resource("HTTPS://Example.com:443/mcp?key=1#x") == "https://example.com/mcp"
+    assert canonical_resource("https://example.com/") == "https://example.com"
+
+
+@pytest.mark.parametrize(
+    "address", ["https://a.com/x?y=1", "http://127.0.0.1:3/x", "http://[::1]/x", "http://localhost/x"]
+)
+def test_an_address_may_be_https_or_loopback(address):
+    assert checked_address(address, "thing") == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://a.com/",
+        "http://localhost.evil.com/",
+        "file:///etc/passwd",
+        "javascript:alert(1)",
+        "https://user:pass@a.com/",
+        "https://a.com/#x",
+        "https:///x",
+        "https://a.com:x/",
+        "https://[::1",
+        "https://a.com/\n",
+        "https://a.com/\\evil",
+        "ms-settings:x",
+        "",
+        "https://a.com/" + "x" * 5000,
+        "$(calc.exe)https://a.com",
+    ],
+)
+def test_any_other_address_is_refused(address):
+    with pytest.raises(AuthorizationFailed):
+        checked_address(address, "thing")
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("https://A.com:443/x", "https://a.com"),
+        ("http://a.com:80/x", "http://a.com"),
+        ("http://a.com:443", "http://a.com:443"),
+        ("https://[::1]:8443/x", "https://[::1]:8443"),
+        ("https://user@a.com/x", "https://a.com"),
+    ],
+)
+def test_an_origin_is_scheme_host_and_a_port_that_is_not_the_default(address, found):
+    assert origin(address) == found
+
+
+def test_an_address_has_at_most_4096_characters():
+    longest = "https://a.com/".ljust(4096, "x")
+    assert checked_address(longest, "thing") == longest
+    with pytest.raises(AuthorizationFailed) as caught:
+        checked_address(longest + "x", "thing")
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("localhost", True), ("127.9.9.9", True), ("::1", True), ("10.0.0.1", False), ("a.com", False), ("", False)],
+)
+def test_loopback_is_localhost_and_the_addresses_of_this_machine(host, loopback):
+    assert is_loopback(host) is loopback

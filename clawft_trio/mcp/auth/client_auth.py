@@ -92,8 +92,8 @@ def client_assertion(client: OAuthClient, audience: str, now: float) -> str:
         "iat": int(now),
         "exp": int(now + ASSERTION_LIFE),
     }
-    kind = {"E": "EC", "R": "RSA", "P": "RSA"}.get(client.algorithm[:1], "OKP")
-    kind = "OKP" if client.algorithm == "EdDSA" else kind
+    # EdDSA, and its names since RFC 9864: Ed25519, Ed448.
+    kind = "OKP" if client.algorithm.startswith("Ed") else "EC" if client.algorithm.startswith("E") else "RSA"
     try:
         key = import_key(client.private_key, kind)  # type: ignore[call-overload]
         return jwt.encode({"alg": client.algorithm}, claims, key, algorithms=[client.algorithm])

@@ -144,15 +144,11 @@ class FileTokenStore:
 
     def _read(self) -> Mapping[str, Credentials]:
         try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0))
+            text = self._read_text()
         except FileNotFoundError:
             return {}
         except OSError as exc:
             raise StoreError(f"the token file cannot be read: {exc.strerror}") from exc
-        with os.fdopen(descriptor, "rb") as file:
-            if os.name == "posix" and os.fstat(descriptor).st_mode & 0o077:
-                raise StoreError("the token file can be read by others: chmod 600 it")
-            text = file.read(MAX_FILE + 1)
         if len(text) > MAX_FILE:
             raise StoreError(f"the token file is longer than {MAX_FILE} bytes")
         try:
@@ -160,6 +156,16 @@ class FileTokenStore:
         except (ValueError, RecursionError):
             # The text contains secrets, and so may the message of the decoder.
             raise StoreError("the token file is not what was written there") from None
+
+    def _read_text(self) -> bytes:
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            if os.name == "posix" and os.fstat(descriptor).st_mode & 0o077:
+                raise StoreError("the token file can be read by others: chmod 600 it")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read(MAX_FILE + 1)
+        finally:
+            os.close(descriptor)
 
     def _write(self, text: bytes) -> None:
         try:
