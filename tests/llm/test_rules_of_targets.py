@@ -525,3 +525,152 @@ def test_signatures_follow_the_ids_of_their_calls() -> None:
     rules = Rules(id_pattern="[a-z0-9_]+", opaque=(block.dialect, other.dialect))
     sent = conformed(USER, call, Message.tool("x", tool_call_id="a b"), rules=rules).request.messages[1]
     assert sent.content == (Opaque(block.dialect, {sent.tool_calls[0].id: block.block["a b"], "other": 1}), other)
+
+
+def test_joined_messages_keep_their_calls_their_origin_and_one_block_of_reasoning() -> None:
+    openai = Opaque("openai:reasoning_content", {"reasoning_content": "a"})
+    other = Opaque("d", {"type": "search"})
+    first = Message("assistant", (openai, other, Text("a")), origin="maker/model")
+    again = Message("assistant", (Text("b"),), tool_calls=CALL.tool_calls, origin="maker/model")
+    rules = Rules(alternate=True, opaque=("openai:reasoning_content", "d"))
+    found = conformed(USER, first, again, RESULT, rules=rules)
+    (_, joined, _) = found.request.messages
+    assert joined == Message("assistant", (other, Text("a\n\nb")), tool_calls=CALL.tool_calls, origin="maker/model")
+    assert +found.changes == {"messages of one role joined": 1}
+    plain = attrs.evolve(again, tool_calls=(), origin="maker/other")
+    (_, mixed, _) = conformed(USER, first, plain, USER, rules=rules).request.messages
+    assert (mixed.content, mixed.origin) == ((openai, other, Text("a\n\nb")), "")
+
+
+@pytest.mark.parametrize(
+    ("content", "calls", "sent"),
+    [
+        ((Text("a "),), (), (Text("a"),)),
+        ((Text("a "), Opaque("d", {"type": "search"})), (), (Text("a"), Opaque("d", {"type": "search"}))),
+        ((Text("a "), Text("b ")), (), (Text("a "), Text("b"))),
+        ((Opaque("d", {"type": "search"}),), (), (Opaque("d", {"type": "search"}),)),
+        ((Text("a"),), (), (Text("a"),)),
+    ],
+)
+def test_only_the_last_text_of_a_begun_answer_loses_its_blank_end(content: Any, calls: Any, sent: Any) -> None:
+    begun = Message("assistant", content, tool_calls=calls)
+    found = conformed(USER, begun, rules=Rules(blank_end=False, opaque=("d",)))
+    assert found.request.messages[-1].content == sent
+    assert (found.request.messages[-1] is begun) is (content == sent)
+    assert sum(found.changes.values()) == (content != sent)
+
+
+@pytest.mark.parametrize(
+    ("messages", "rules", "change"),
+    [
+        ((USER, Message.assistant(" "), USER), Rules(), {"blank messages left out": 1}),
+        (
+            (USER, CALL, Message.tool("", tool_call_id="call_1")),
+            Rules(blank_result="x"),
+            {"blank tool results filled in": 1},
+        ),
+        ((SYSTEM, USER), Rules(system_role="user"), {"system messages sent as the user's": 1}),
+        ((SYSTEM, USER, SYSTEM, SYSTEM), Rules(system_first=True), {"system messages joined at the beginning": 3}),
+        ((USER, USER, USER), Rules(alternate=True), {"messages of one role joined": 2}),
+        (
+            (USER, CALL, RESULT, SYSTEM, USER),
+            Rules(user_after_tool=False),
+            {"assistant messages put between results and questions": 1},
+        ),
+        ((BOT, USER), Rules(first_user=True), {"a first user message put in": 1}),
+        ((USER, BOT), Rules(last_user=True), {"a last user message put in": 1}),
+        ((USER, CALL), Rules(), {"calls and results paired": 1}),
+    ],
+)
+def test_each_change_of_the_order_is_named_with_its_number(messages: Any, rules: Rules, change: Any) -> None:
+    assert +conformed(*messages, rules=rules, tools=(TOOL,)).changes == change
+
+
+@pytest.mark.parametrize(
+    ("messages", "rules"),
+    [
+        ((SYSTEM, USER), Rules(system_first=True)),
+        ((USER,), Rules(system_first=True, system_role="user")),
+        ((USER, BOT, USER), Rules(alternate=True, first_user=True, last_user=True, blank_end=False)),
+        ((USER, CALL, RESULT, BOT, USER), Rules(user_after_tool=False, calls_after_user=True, blank_result="x")),
+        ((USER, CALL, Message.tool("", tool_call_id="call_1")), Rules()),
+    ],
+)
+def test_what_is_accepted_stays_the_same_object(messages: Any, rules: Rules) -> None:
+    request = ChatRequest(messages, tools=(TOOL,))
+    found = Conformer(VendorRules()).conform(request, rules, origin="maker/model")
+    assert found.request is request
+    assert not found.changes
+
+
+def test_images_of_several_results_are_counted_and_described() -> None:
+    image, file = Image(data=b"xy"), File(data=b"z", name="a.pdf")
+    rules = Rules(file_types=("application/pdf",))
+    found = conformed(USER, CALL, Message("tool", (image, file, Text(" ")), tool_call_id="call_1"), rules=rules)
+    *_, result, shown = found.request.messages
+    assert result.text == (
+        "[image image/png, 2 bytes, file a.pdf application/pdf, 1 bytes shown in the message after the tool results]"
+    )
+    assert shown == Message("user", (image, file))
+    assert +found.changes == {"images of tool results sent after them": 2}
+
+
+@pytest.mark.parametrize("refused", ["temperature", "seed", "reasoning_effort", "thinking_budget", "verbosity", "stop"])
+def test_a_refused_option_is_left_out_and_named(refused: str) -> None:
+    given: dict[str, Any] = {"temperature": 0.5, "seed": 1, "reasoning_effort": "low", "thinking_budget": 2000, "verbosity": "low", "stop": ("a",)}  # fmt: skip
+    found = conformed(rules=Rules(refuses={refused}), **given)
+    kept = {name: getattr(found.request, name) for name in given}
+    assert kept == given | {refused: () if refused == "stop" else None}
+    assert +found.changes == {f"{refused} left out": 1}
+    assert not conformed(rules=Rules(refuses={refused})).changes
+
+
+@pytest.mark.parametrize(
+    ("rules", "options", "change"),
+    [
+        (
+            Rules(refuses={"response_schema"}),
+            {"response_schema": {"type": "object"}},
+            "response_schema written in words",
+        ),
+        (Rules(efforts=("low",)), {"reasoning_effort": "high"}, "reasoning_effort set to low"),
+        (Rules(efforts=()), {"reasoning_effort": "high"}, "reasoning_effort left out"),
+        (
+            Rules(thinking="anthropic", efforts=()),
+            {"reasoning_effort": "high"},
+            "reasoning_effort sent as a thinking budget",
+        ),
+        (
+            Rules(thinking="anthropic"),
+            {"thinking_budget": 100},
+            "thinking left out: the answer's limit leaves no room for it",
+        ),
+        (Rules(hottest=1.0), {"temperature": 2.0}, "temperature lowered"),
+        (Rules(only_temperature=1.0), {"temperature": 2.0}, "temperature left out"),
+        (Rules(tool_choices=("auto",)), {"tools": (TOOL,), "tool_choice": "required"}, "tool_choice set to auto"),
+    ],
+)
+def test_a_changed_option_is_named(rules: Rules, options: Any, change: str) -> None:
+    assert +conformed(rules=rules, **options).changes == {change: 1}
+
+
+def test_a_named_tool_that_is_left_out_is_no_longer_chosen() -> None:
+    tools = (TOOL, attrs.evolve(TOOL, name="other"))
+    assert conformed(rules=Rules(most_tools=1), tools=tools, tool_choice="other").request.tool_choice == "auto"
+    assert conformed(rules=Rules(most_tools=1), tools=tools, tool_choice="look").request.tool_choice == "look"
+
+
+def test_the_rules_of_a_model_are_the_same_object_each_time() -> None:
+    conformer = Conformer(VendorRules(Rules(), [("a*", {"first_user": True})]))
+    assert conformer.rules("a1") is conformer.rules("a1")
+    assert conformer.rules("a1").first_user
+    assert not conformer.rules("b").first_user
+
+
+def test_the_adapted_form_of_a_schema_is_remembered_for_its_object() -> None:
+    conformer, rules = Conformer(VendorRules()), Rules()
+    tool = attrs.evolve(TOOL, parameters={"type": "object", "properties": {"a": {"type": "str"}}})
+    request = ChatRequest(ASK, tools=(tool,))
+    first, second = (conformer.conform(request, rules).request.tools[0].parameters for _ in range(2))
+    assert first is second
+    assert first["properties"] == {"a": {"type": "string"}}

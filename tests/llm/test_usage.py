@@ -458,3 +458,115 @@ async def test_usage_that_does_not_add_up_is_an_event_and_not_exact() -> None:
     assert response.usage.total_tokens == MOST_TOKENS
     assert record.certainty == "estimated"
     assert noted.details["provider"] == "openai"
+
+
+@pytest.mark.parametrize(
+    ("raw", "tier"),
+    [
+        ({"service_tier": "flex"}, "flex"),
+        ({"service_tier": "Priority"}, "priority"),
+        *(({"service_tier": name}, "") for name in ("", "default", "Standard", "auto", "on_demand")),
+        ({"service_tier": 3}, ""),
+        ({"speed": "fast"}, "fast"),
+        ({"speed": "standard"}, ""),
+        ({"service_tier": "default", "speed": "fast"}, "fast"),
+        ({"service_tier": "flex", "speed": "fast"}, "flex"),
+        ({"service_tier": "a b/c-d_e.f"}, "a_b_c-d_e.f"),
+        ({"service_tier": "x" * 41}, "x" * 40),
+        ({"inference_geo": "us"}, "region:us"),
+        *(({"inference_geo": name}, "") for name in ("", "global", "not_available", 3)),
+    ],
+    ids=repr,
+)
+def test_a_tier_is_one_that_changes_the_price(raw: dict, tier: str) -> None:
+    usage = read_chat_usage({"prompt_tokens": 1, "completion_tokens": 1, **raw}).usage
+    assert usage is not None
+    assert usage.service_tier == tier
+
+
+def test_flex_processing_of_groq_is_ordinary() -> None:
+    usage = read_chat_usage({"prompt_tokens": 1, "completion_tokens": 1, "service_tier": "flex"}, "groq").usage
+    assert usage is not None
+    assert usage.service_tier == ""
+
+
+@pytest.mark.parametrize(
+    ("raw", "cost"),
+    [
+        ({"cost": 0.1}, Decimal("0.1")),
+        ({"cost": 0}, Decimal(0)),
+        ({"cost": None}, None),
+        ({"cost": {"total_cost": 0.25, "input_tokens_cost": 0.1}}, Decimal("0.25")),
+        ({"cost": {}}, None),
+        ({"cost_in_usd_ticks": 5_000_000_000}, Decimal("0.5")),
+        ({"cost_in_usd_ticks": 0, "cost": 1}, Decimal(0)),
+        ({"cost": 0.5, "is_byok": True}, None),
+        ({"cost": 0.5, "is_byok": True, "cost_details": {"upstream_inference_cost": 1}}, Decimal("1.5")),
+        ({"cost": 0.5, "is_byok": False, "cost_details": {"upstream_inference_cost": 1}}, Decimal("0.5")),
+        ({"cost": MOST_TOKENS}, Decimal(MOST_TOKENS)),
+    ],
+    ids=repr,
+)
+def test_the_cost_is_what_the_answer_reports(raw: dict, cost: Decimal | None) -> None:
+    usage = read_chat_usage({"prompt_tokens": 1, "completion_tokens": 1, **raw}).usage
+    assert usage is not None
+    assert usage.cost == cost
+
+
+@pytest.mark.parametrize("cost", [-0.1, True, "1", [1], math.inf, math.nan, MOST_TOKENS * 2])
+def test_an_impossible_cost_is_a_problem(cost: object) -> None:
+    reading = read_chat_usage({"prompt_tokens": 1, "completion_tokens": 1, "cost": cost})
+    assert (reading.usage, reading.problem.startswith("cost is ")) == (None, True)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"server_tool_use": {"web_search_requests": 3}},
+        {"server_tool_use_details": {"web_search_requests": 3}},
+        {"num_search_queries": 3},
+        {"num_sources_used": 3},
+        {"server_tool_use": {"web_search_requests": 0}, "num_sources_used": 3},
+        {"server_tool_use": 3, "num_search_queries": 3},
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("read", [read_chat_usage, read_responses_usage, read_messages_usage])
+def test_web_searches_are_counted_under_each_name(raw: dict, read) -> None:
+    counted = {"prompt_tokens": 1, "completion_tokens": 1} if read is read_chat_usage else {"input_tokens": 1}
+    assert read({**counted, **raw}).usage.web_searches == 3
+
+
+@pytest.mark.parametrize(
+    ("raw", "figures"),
+    [
+        (
+            {"prompt_tokens_details": {"image_tokens": 2, "audio_tokens": 3}},
+            {"input_image_tokens": 2, "input_audio_tokens": 3},
+        ),
+        ({"completion_tokens_details": {"image_tokens": 2}}, {"output_image_tokens": 2}),
+        ({"cached_tokens": 4}, {"cached_tokens": 4}),
+        ({"num_cached_tokens": 4}, {"cached_tokens": 4}),
+        ({"prompt_cache_hit_tokens": 4}, {"cached_tokens": 4}),
+        ({"cache_read_input_tokens": 4}, {"cached_tokens": 4}),
+        ({"prompt_tokens_details": {"cached_tokens": 5}, "cached_tokens": 4}, {"cached_tokens": 5}),
+        ({"prompt_tokens_details": {"cache_write_tokens": 4}}, {"cache_write_tokens": 4}),
+        ({"prompt_tokens_details": {"cache_creation_tokens": 4}}, {"cache_write_tokens": 4}),
+        ({"cache_creation_input_tokens": 4}, {"cache_write_tokens": 4}),
+        ({"reasoning_tokens": 4}, {"reasoning_tokens": 4}),
+    ],
+    ids=repr,
+)
+def test_figures_are_found_under_each_of_their_names(raw: dict, figures: dict) -> None:
+    usage = read_chat_usage({"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 30, **raw}).usage
+    assert usage == Usage(input_tokens=20, output_tokens=10, **figures)
+
+
+@pytest.mark.parametrize("value", [MOST_TOKENS + 1, -1, True, "3", 1.5])
+def test_an_impossible_count_names_its_field(value: object) -> None:
+    reading = read_chat_usage({"prompt_tokens": 1, "completion_tokens": value})
+    assert reading.usage is None
+    assert reading.problem.startswith("completion_tokens is ")
+    most = read_chat_usage({"prompt_tokens": MOST_TOKENS, "completion_tokens": 1.0}).usage
+    assert most is not None
+    assert (most.input_tokens, most.output_tokens) == (MOST_TOKENS, 1)
