@@ -163,19 +163,24 @@ _UNSET = -1.0
 """Milliseconds of a clock that a model does not set; null would switch the clock off."""
 
 
+def _clock() -> Any:
+    # A factory, so that editors are not shown the number as a default value.
+    return attrs.field(factory=lambda: _UNSET)
+
+
 @attrs.frozen(kw_only=True)
 class ClocksConfig:
     """The clocks of one model, in milliseconds; they override those of its provider. Null switches a clock off."""
 
-    connect_ms: float | None = _UNSET
-    first_byte_ms: float | None = _UNSET
-    unstreamed_ms: float | None = _UNSET
-    thinking_ms: float | None = _UNSET
-    linger_ms: float = _UNSET
-    first_content_ms: float | None = _UNSET
-    gap_ms: float | None = _UNSET
-    tool_gap_ms: float | None = _UNSET
-    hedge_after_ms: float | None = _UNSET
+    connect_ms: float | None = _clock()
+    first_byte_ms: float | None = _clock()
+    unstreamed_ms: float | None = _clock()
+    thinking_ms: float | None = _clock()
+    linger_ms: float = _clock()
+    first_content_ms: float | None = _clock()
+    gap_ms: float | None = _clock()
+    tool_gap_ms: float | None = _clock()
+    hedge_after_ms: float | None = _clock()
 
     def __attrs_post_init__(self) -> None:
         """Validate the values now, and not at the first call of the model."""

@@ -183,3 +183,16 @@ def test_every_section_describes_itself_and_refuses_unknown_keys() -> None:
         assert section["type"] == "object"
         assert section["additionalProperties"] is False
         assert section["description"].endswith(".")
+
+
+def test_every_default_that_is_shown_may_be_written() -> None:
+    defaults = [
+        (f"{name}.{key}", one["default"], Draft202012Validator(one))
+        for name, section in SCHEMA["$defs"].items()
+        for key, one in section["properties"].items()
+        if "default" in one
+    ]
+    assert len(defaults) > 50
+    assert [place for place, default, validator in defaults if not validator.is_valid(default)] == []
+    # A clock that is left out is that of the provider: no number that stands for it is shown.
+    assert [place for place, default, _ in defaults if isinstance(default, float) and default < 0] == []
