@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import asynccontextmanager
 from typing import Literal, TypedDict
@@ -13,7 +14,7 @@ from mcp_http_drivers import Driver
 from clawft_trio.auth import AuthContext, UserPermissions
 from clawft_trio.chat import File, Image
 from clawft_trio.mcp import McpServer, ServeOptions, open_mcp_app
-from clawft_trio.mcp.server.resources import template_pattern
+from clawft_trio.mcp.server.resources import MAX_FILE, template_pattern
 from clawft_trio.mcp.types import CallToolResult, ImageContent, ResourceContents, TextContent
 from clawft_trio.tools import Tool, ToolMetadata, tool
 
@@ -247,6 +248,35 @@ async def test_arguments_are_completed():
         assert (await complete({"type": "ref/other"}, "a", ""))["error"]["code"] == -32602
 
 
+@pytest.mark.parametrize(("count", "shown", "more"), [(0, 0, False), (100, 100, False), (101, 100, True)])
+async def test_at_most_100_completions_are_sent_and_the_rest_is_counted(count, shown, more):
+    server = McpServer()
+
+    async def complete(typed, known):
+        return [f"{known['a']}{typed}{number}" for number in range(count)]
+
+    server.prompt(name="p", complete={"b": complete})(lambda a, b: "x")
+    context = {"arguments": {"a": "k"}}
+    async with served(server) as driver:
+        params = {"ref": {"type": "ref/prompt", "name": "p"}, "argument": {"name": "b", "value": "t"}}
+        found = (await ask(driver, "completion/complete", **params, context=context))["result"]["completion"]
+    assert found == {"values": [f"kt{number}" for number in range(shown)], "total": count, "hasMore": more}
+
+
+@pytest.mark.parametrize(("level", "known"), [(1, False), (2, True)])
+async def test_a_prompt_of_a_higher_level_is_neither_listed_nor_filled_in_nor_completed(level, known):
+    server = McpServer()
+    server.prompt(name="p", required_level=2, complete={"a": lambda typed, known: ["x"]})(lambda a: a)
+    auth = AuthContext(channel="mcp", sender_id="s", permissions=UserPermissions(level=level))
+    async with served(server, auth=auth) as driver:
+        listed = await ask(driver, "prompts/list")
+        filled = await ask(driver, "prompts/get", name="p", arguments={"a": "x"})
+        reference = {"ref": {"type": "ref/prompt", "name": "p"}, "argument": {"name": "a", "value": ""}}
+        completed = await ask(driver, "completion/complete", **reference)
+    assert bool(listed["result"]["prompts"]) is known
+    assert ("result" in filled, "result" in completed) == (known, known)
+
+
 async def test_lists_come_in_pages_that_survive_changes():
     server = McpServer()
 
@@ -267,6 +297,16 @@ async def test_lists_come_in_pages_that_survive_changes():
         assert names == [f"tool{number}" for number in range(10)]
         for bad in ("", "x", "!!", "a" * 10_000, 5):
             assert (await ask(driver, "tools/list", cursor=bad))["error"]["code"] == -32602
+
+
+async def test_a_file_of_a_folder_that_is_too_large_is_refused(tmp_path):
+    (tmp_path / "a.txt").touch()
+    os.truncate(tmp_path / "a.txt", MAX_FILE + 1)
+    server = McpServer()
+    server.add_folder(tmp_path)
+    async with served(server) as driver:
+        answer = await read(driver, f"{tmp_path.resolve().as_uri()}/a.txt")
+    assert "larger than 16777216 bytes" in answer["error"]["message"]
 
 
 async def test_a_folder_is_read_and_not_left(tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from clawft_trio.errors import (
     ProviderTimeout,
     TransportFailed,
 )
-from clawft_trio.net import Clocks, HttpEndpoint, SSEDecoder, bearer
+from clawft_trio.net import AddressPolicy, Clocks, HttpEndpoint, SSEDecoder, bearer
 
 both = pytest.mark.parametrize("library", ["httpx", "httpx2"])
 
@@ -418,9 +419,50 @@ async def test_a_slow_reader_that_reads_at_all_gets_everything():
             assert await answer.read() == b"thanks"
 
 
-def test_a_clock_of_no_time_is_refused():
+@pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan])
+def test_a_clock_of_no_time_is_refused(seconds):
     with pytest.raises(ValueError, match="first_byte"):
-        Clocks(first_byte=0.0)
+        Clocks(first_byte=seconds)
+
+
+def test_a_clock_has_any_positive_time_or_none():
+    assert Clocks(first_byte=0.5).first_byte == 0.5
+    assert Clocks(first_byte=None).first_byte is None
+
+
+def test_a_policy_of_addresses_is_refused_where_it_could_not_be_kept():
+    policy = AddressPolicy()
+    with pytest.raises(NotConfigured, match="policy"):
+        HttpEndpoint("http://a.com", policy=policy, proxy="http://127.0.0.1:3128")
+    with pytest.raises(NotConfigured, match="policy"):
+        HttpEndpoint("http://a.com", policy=policy, client=httpx.AsyncClient())
+    HttpEndpoint("http://a.com", policy=policy)
+    HttpEndpoint("http://a.com", proxy="http://127.0.0.1:3128")
+
+
+@pytest.mark.parametrize(
+    ("method", "content", "length"),
+    [
+        ("GET", None, None),
+        ("HEAD", None, None),
+        ("GET", b"abc", b"3"),
+        ("POST", None, b"0"),
+        ("POST", b"", b"0"),
+        ("DELETE", b"ab", b"2"),
+    ],
+)
+async def test_a_request_names_the_length_of_its_body_unless_its_method_has_none(method, content, length):
+    async def talk(peer: Conversation) -> None:
+        head, _ = await peer.request()
+        heads.append(head.lower())
+        await peer.send(response())
+
+    heads = []
+    async with open_server(talk) as server, HttpEndpoint(server.url) as http:
+        async with http.request(method, content=content):
+            pass
+    found = [line.partition(b": ")[2] for line in heads[0].split(b"\r\n") if line.startswith(b"content-length")]
+    assert found == ([] if length is None else [length])
 
 
 @both
