@@ -19,9 +19,10 @@ def test_text_and_media_are_told_apart_in_order():
 
 
 def test_what_is_too_large_or_too_many_is_replaced_by_a_line():
+    fits = Image(data=b"x" * 10)
+    assert split_result([fits], media_limit=10) == ("", (fits,))
     text, media = split_result([Image(data=b"x" * 11)], media_limit=10)
-    assert media == ()
-    assert "11 bytes" in text
+    assert (text, media) == ("[image image/png left out: 11 bytes, and 10 are the most]", ())
     text, media = split_result([PNG] * (MOST_MEDIA + 2))
     assert len(media) == MOST_MEDIA
     assert text.count("left out") == 2
