@@ -335,3 +335,42 @@ async def test_requests_that_lose_their_prompt_cache_are_counted() -> None:
     points = backend.points("clawft.cache.busts")
     assert sorted(points.values()) == [1, 2]
     assert {part for values in points for part in values} >= {"system", "messages"}
+
+
+@pytest.mark.parametrize(
+    ("attempts", "ending", "answered_by", "response"),
+    [
+        # The last one at the target that answered, of those with the call's own ending.
+        ([("a/m", "failed"), ("b/m", "ok")], "ok", "b/m", "1"),
+        ([("b/m", "ok"), ("a/m", "cancelled")], "ok", "b/m", "0"),
+        ([("b/m", "failed"), ("b/m", "ok"), ("a/m", "ok")], "ok", "b/m", "1"),
+        ([("b/m", "ok"), ("b/m", "ok")], "ok", "b/m", "1"),
+        # None of its target: the last with its ending; none with its ending: the last of all.
+        ([("a/m", "ok"), ("a/m", "failed")], "ok", "b/m", "0"),
+        ([("a/m", "failed"), ("c/m", "failed")], "failed", "b/m", "1"),
+        ([("a/m", "failed"), ("c/m", "cancelled")], "ok", "b/m", "1"),
+    ],
+)
+def test_a_call_has_the_answer_of_the_attempt_that_decided_it(
+    attempts: list[tuple[str, str]], ending: str, answered_by: str, response: str
+) -> None:
+    ended = [
+        AttemptEnded(
+            at=2.0 + number,
+            call_id="c",
+            record=AttemptRecord(
+                target=target,
+                outcome=outcome,
+                started=float(number),
+                latency=Latency(total=2.0),
+                response_id=f"{number}",
+            ),
+        )
+        for number, (target, outcome) in enumerate(attempts)
+    ]
+    done = RoundEnded(
+        at=9.0, ending=ending, sender="", answered_by=answered_by, latency=Latency(total=9.0), call_id="c"
+    )
+    call = told(Backend(), *ended, done).spans[-1]
+    assert call.attributes["gen_ai.response.id"] == response
+    assert call.attributes["clawft.attempts"] == len(attempts)
