@@ -14,6 +14,7 @@ import trio
 from clawft_trio.errors import StoreBusy, StoreCorrupt, StoreError, StoreReadOnly, StoreTooNew
 from clawft_trio.store import Connection, Migration, Store, open_store
 from clawft_trio.store.migrations import checked, statements
+from clawft_trio.store.sqlite_errors import is_locked
 from clawft_trio.testing.sweep import cancel_everywhere
 
 WORDS = Migration("words", 1, "CREATE TABLE words (word TEXT PRIMARY KEY) STRICT;")
@@ -458,3 +459,17 @@ async def test_each_task_of_a_group_has_its_own_error(tmp_path: Path) -> None:
         (tmp_path / "elsewhere.db").rename(path)
         await store.transact(partial(add, "again"))
         assert await store.read(words) == ["again"]
+
+
+@pytest.mark.parametrize(
+    ("code", "locked"),
+    [
+        (sqlite3.SQLITE_BUSY, True),
+        (sqlite3.SQLITE_LOCKED, True),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, True),
+        (sqlite3.SQLITE_IOERR, False),
+        (None, False),
+    ],
+)
+def test_only_a_lock_of_another_process_is_waited_for(code: int | None, locked: bool) -> None:
+    assert is_locked(failure(sqlite3.OperationalError, code)) is locked
