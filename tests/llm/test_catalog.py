@@ -6,7 +6,8 @@ import trio
 from clawft_trio.chat import Call, ChatRequest, Message
 from clawft_trio.errors import NotConfigured
 from clawft_trio.llm import KNOWN, Anthropic, OpenAICompatible, find_key, known_provider, provider_named, split_target
-from clawft_trio.llm.catalog import find_url
+from clawft_trio.llm.catalog import find_url, vendor_of, with_version
+from clawft_trio.llm.openai import Azure
 from clawft_trio.testing import Finish, Say, open_fault_server
 
 HI = ChatRequest([Message.user("Hi")], model="m")
@@ -147,3 +148,67 @@ async def test_the_base_url_of_a_provider_may_stand_in_its_variable(name, variab
             assert find_url(name, KNOWN[name], {variable: given}).rstrip("/") == f"{root}/v1"
     if KNOWN[name].base_url and "{" not in KNOWN[name].base_url:
         assert find_url(name, KNOWN[name], {variable: " "}) == KNOWN[name].base_url
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("https://a.example", "https://a.example/v1"),
+        ("https://a.example/", "https://a.example/v1"),
+        ("https://a.example/api", "https://a.example/api/v1"),
+        ("https://a.example/v1", "https://a.example/v1"),
+        ("https://a.example/v2beta/", "https://a.example/v2beta/"),
+        ("https://a.example/v1/proxy", "https://a.example/v1/proxy"),
+        ("https://a.example/very", "https://a.example/very/v1"),
+    ],
+)
+def test_a_version_is_added_to_an_address_without_one(given, found):
+    assert with_version(given) == found
+
+
+@pytest.mark.parametrize("name", ["anthropic", "azure"])
+def test_the_responses_api_is_refused_where_it_is_not_spoken(name):
+    with pytest.raises(NotConfigured, match="not asked through the Responses API") as caught:
+        provider_named(name, api_key="k", base_url="https://a.example/v1", api="responses", environ={})
+    assert caught.value.provider == name
+
+
+def test_a_vendor_is_found_through_wrappers_and_by_its_address():
+    class Wrapper:
+        def __init__(self, provider):
+            self.provider = provider
+
+    assert vendor_of(Wrapper(Wrapper(provider_named("groq", api_key="k", environ={})))) == "groq"
+    elsewhere = OpenAICompatible("mine", base_url="https://api.mistral.ai/v1")
+    assert vendor_of(elsewhere) == "mistral"
+    assert vendor_of(OpenAICompatible("groq", base_url="https://a.example/v1")) == ""
+    assert vendor_of(Wrapper(None)) == ""
+    assert vendor_of(object()) == ""
+
+
+@pytest.mark.parametrize(
+    ("version", "path"),
+    [
+        ("", "/chat/completions"),
+        ("2024-10-21", "/openai/deployments/a%2Fb/chat/completions?api-version=2024-10-21"),
+        ("2024/10", "/openai/deployments/a%2Fb/chat/completions?api-version=2024%2F10"),
+    ],
+)
+def test_the_path_of_azure_has_the_deployment_where_a_version_is_given(version, path):
+    assert Azure(api_version=version).path("a/b") == path
+    named = Azure(api_version=version, deployments={"m": "a/b"})
+    assert (named.path("m"), named.path("a/b")) == (path, path)
+
+
+@pytest.mark.parametrize(
+    ("key", "headers"),
+    [
+        ("k", {"api-key": "k"}),
+        ("eyJ.b.c", {"authorization": "Bearer eyJ.b.c"}),
+        ("eyJ.b", {"api-key": "eyJ.b"}),
+        ("x.b.c", {"api-key": "x.b.c"}),
+        ("", {}),
+    ],
+)
+def test_a_token_of_entra_is_sent_as_one(key, headers):
+    assert Azure(api_version="1").headers(key) == headers

@@ -21,8 +21,8 @@ from clawft_trio.chat import (
     ToolCallSealed,
     ToolSpec,
 )
-from clawft_trio.errors import InvalidData
-from clawft_trio.llm.conform.conform import Conformed, Conformer
+from clawft_trio.errors import InvalidData, RequestRejected
+from clawft_trio.llm.conform.conform import Conformed, Conformer, conform
 from clawft_trio.llm.conform.order import BEGINNING, CONTINUE, RECEIVED
 from clawft_trio.llm.conform.rules import Rules, SchemaRules, VendorRules, overlay
 
@@ -674,3 +674,16 @@ def test_the_adapted_form_of_a_schema_is_remembered_for_its_object() -> None:
     first, second = (conformer.conform(request, rules).request.tools[0].parameters for _ in range(2))
     assert first is second
     assert first["properties"] == {"a": {"type": "string"}}
+
+
+def test_one_request_is_conformed_without_a_conformer() -> None:
+    found = conform(ChatRequest(ASK, temperature=2.0, tools=(TOOL,)), Rules(hottest=1.0))
+    assert (found.request.temperature, found.request.tools) == (1.0, (TOOL,))
+    with pytest.raises(RequestRejected, match="without messages") as empty:
+        conform(ChatRequest(()), Rules())
+    with pytest.raises(RequestRejected, match="without text, image or file") as blank:
+        conform(ChatRequest((*ASK, Message.user(" "))), Rules())
+    assert not empty.value.curable_elsewhere
+    assert not blank.value.curable_elsewhere
+    picture = Message("user", (Text(" "), Image(data=b"x")))
+    assert conform(ChatRequest((picture,)), Rules()).request.messages[0].content == (picture.content[1],)
