@@ -13,8 +13,11 @@ from clawft_trio.errors import RateLimited, ToolFailed
 from clawft_trio.messages import InboundMessage
 from clawft_trio.observe import (
     AttemptEnded,
+    BreakerChanged,
+    BusPressure,
     LogObserver,
     MessageDropped,
+    Noted,
     ServerOutput,
     ToolEnded,
     TurnEnded,
@@ -96,6 +99,33 @@ def test_the_level_follows_the_severity_and_decides_what_is_written() -> None:
     assert [record.levelname for record in logged(started, FAILED, lost)] == ["INFO", "WARNING", "ERROR"]
     assert [record.event for record in logged(started, FAILED, lost, level=logging.ERROR)] == ["turn_ended"]
     assert logged(started, levels={TurnStarted: logging.CRITICAL})[0].levelname == "CRITICAL"
+
+
+@pytest.mark.parametrize(
+    ("event", "level"),
+    [
+        (BreakerChanged(at=0.0, target="a/one", state="open"), "WARNING"),
+        (BreakerChanged(at=0.0, target="a/one", state="closed"), "INFO"),
+        (Noted(at=0.0, component="mcp", what="server did not start", details={}), "WARNING"),
+        (Noted(at=0.0, component="mcp", what="anything", details={}), "INFO"),
+        (attrs.evolve(FAILED, record=attrs.evolve(FAILED.record, outcome="ok", error=None)), "INFO"),
+        (attrs.evolve(FAILED, record=attrs.evolve(FAILED.record, outcome="cancelled", error=None)), "INFO"),
+        *(
+            (ToolEnded(at=0.0, tool="t", tool_call_id="c", outcome=outcome, duration=0.0), level)
+            for outcome, level in {
+                "ok": "INFO",
+                "refused": "INFO",
+                "error": "WARNING",
+                "timeout": "WARNING",
+                "unknown": "WARNING",
+            }.items()
+        ),
+        (TurnEnded(at=0.0, session="s", message_id="m", outcome="ok", duration=1.0), "INFO"),
+        (BusPressure(at=0.0, queue="inbound", depth=80, capacity=100), "WARNING"),
+    ],
+)
+def test_what_went_wrong_and_goes_on_is_a_warning(event: object, level: str) -> None:
+    assert [record.levelname for record in logged(event)] == [level]
 
 
 @pytest.mark.parametrize(
