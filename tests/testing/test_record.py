@@ -25,6 +25,7 @@ from clawft_trio.testing import (
     record,
     replay,
 )
+from clawft_trio.testing.record import masked, request_key
 
 
 @tool(mode="read_only")
@@ -168,3 +169,66 @@ async def test_a_replay_cancelled_anywhere_leaves_nothing(tmp_path: Path, autoju
         await trio.lowlevel.checkpoint()
 
     assert await cancel_everywhere(operation, check) > 5
+
+
+async def test_the_first_answer_replaces_what_was_in_the_file_and_each_is_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text("from an earlier run")
+    model = record(ScriptedProvider([Say("one"), Finish()], name="own"), file)
+    assert model.name == "own"
+    for text in ("q", "r"):
+        await complete(model, ask(text))
+    assert len(file.read_bytes().splitlines()) == 2
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\n\n"))
+    player = replay(file)
+    assert (player.name, player.requests) == ("own", [])
+    assert (await complete(player, ask("r"))).text == "one"
+    assert player.requests == [ask("r")]
+
+
+async def test_an_empty_recording_has_no_calls(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.touch()
+    assert replay(file).name == "replay"
+    with pytest.raises(NotRecorded, match="has no calls") as caught:
+        await complete(replay(file), ask("q"))
+    assert (caught.value.nearest, caught.value.difference) == (None, "")
+
+
+async def test_the_difference_to_the_nearest_call_is_short(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    model = record(ScriptedProvider.saying("ok"), file)
+    await complete(model, ask("x" * 1000))
+    await complete(model, ask("near", temperature=0.5))
+    with pytest.raises(NotRecorded, match=r"the nearest is call 2 of 2:") as caught:
+        await complete(replay(file), ask("nearer", temperature=0.5, extra={f"field{n:02}": n for n in range(60)}))
+    lines = caught.value.difference.splitlines()
+    assert lines[:2] == ["--- recorded", "+++ asked"]
+    assert (len(lines), lines[-1]) == (41, "…")
+    with pytest.raises(NotRecorded) as caught:
+        await complete(replay(file), ask("y" * 1000))
+    assert max(map(len, caught.value.difference.splitlines())) == 300
+
+
+async def test_what_does_not_determine_an_answer_is_not_in_its_key(tmp_path: Path) -> None:
+    base = request_key(ask("q"))
+    assert request_key(ask("q", stream=False)) == base
+    different = [
+        ask("q", seed=1),
+        ask("q", stop=["x"]),
+        ask("q", tool_choice="required"),
+        ask("q", tools=[weather.spec]),
+        ask("q", reasoning_effort="low"),
+        ask("q", verbosity="low"),
+    ]
+    keys = [base, *map(request_key, different)]
+    assert all(keys.count(key) == 1 for key in keys)
+
+
+def test_secrets_are_masked_at_every_depth() -> None:
+    secret = "sk-proj-" + "a1B2c3D4" * 5
+    value = {"a": [secret, (secret,), {"b": secret}], "n": 1, "t": True, "z": None}
+    hidden = masked(value)
+    assert secret not in str(hidden)
+    assert (hidden["n"], hidden["t"], hidden["z"], len(hidden["a"])) == (1, True, None, 3)
+    assert masked("plain") == "plain"

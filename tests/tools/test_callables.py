@@ -337,6 +337,28 @@ def test_sphinx_fields():
     assert text == "Plan."
 
 
+@pytest.mark.parametrize(
+    ("lines", "text", "notes"),
+    [
+        (["Plan.", "Args:", "  a: one", "    two", "  b:", "    three"], "Plan.", {"a": "one two", "b": "three"}),
+        (["Args:", "  a: one", "", "  b: two", "More."], "More.", {"a": "one", "b": "two"}),
+        (["Args:", "  a: one", "    b: two"], "", {"a": "one b: two"}),
+        (["Args:", "  **a: one", "  no note here", "  b (x: y"], "", {"a": "one no note here b (x: y"}),
+        (["Args:", "  words without a name"], "", {}),
+        (["Note: for readers", "  and more", "Kept."], "Kept.", {}),
+        (["Raises:", "  KeyError: never", "", "Returns:", "  a plan"], "Returns:\n  a plan", {}),
+        (["Plan.", ":param a: one", ":param int *b:", "  two", ":return: x", "  y"], "Plan.", {"a": "one", "b": "two"}),
+        ([":param: nothing", ":keyword c: three"], "", {"c": "three"}),
+        (["Parameters", "--", "a : int"], "Parameters\n--\na : int", {}),
+        (["Parameters", "---", "*a, **b : int", "  Both.", "c", "  Last."], "", {"a": "Both.", "b": "Both.", "c": "Last."}),
+        (["Returns", "-------", "int", "Notes", "-----", "none", "Warnings", "--------", "hot"], "Returns\n-------\nint\nWarnings\n--------\nhot", {}),
+        (["Something", "---------", "stays"], "Something\n---------\nstays", {}),
+    ],
+)  # fmt: skip
+def test_a_docstring_is_a_description_and_notes(lines, text, notes):
+    assert read_docstring("\n".join(lines)) == (text, notes)
+
+
 def test_a_heading_that_is_a_sentence_stays():
     assert read_docstring("Note well: this stays.\nWhen: always")[0] == "Note well: this stays.\nWhen: always"
 
