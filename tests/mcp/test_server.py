@@ -375,6 +375,37 @@ async def test_a_connection_has_at_most_16_subscriptions_at_once():
         assert (await host.ask(**listen("again")))["method"] == "notifications/subscriptions/acknowledged"
 
 
+@pytest.mark.parametrize(("count", "refused"), [(2, False), (3, True)])
+async def test_a_subscription_has_a_largest_number_of_resources(count, refused):
+    async with served(add, options=ServeOptions(max_subscriptions=2)) as near:
+        answer = await RawHost(near).ask(**listen("s", resourceSubscriptions=[f"a://{n}" for n in range(count)]))
+        assert answer.get("error", {}).get("code") == (-32602 if refused else None)
+
+
+@tool
+async def report(context: ToolContext) -> str:
+    """Sends two messages to the host."""
+    await trio.lowlevel.checkpoint()
+    context.client.log("info", "small")
+    context.client.log("error", "large", logger="l")
+    return "done"
+
+
+@pytest.mark.parametrize(("level", "messages"), [("info", ["small", "large"]), ("error", ["large"]), ("alert", [])])
+async def test_a_host_gets_the_messages_of_the_level_that_it_set(level, messages):
+    async with served(report) as near:
+        host = RawHost(near)
+        await host.initialize()
+        assert (await host.ask(id=1, method="logging/setLevel", params={"level": level}))["result"] == {}
+        wrong = await host.ask(id=2, method="logging/setLevel", params={"level": "loud"})
+        assert wrong["error"]["code"] == -32602
+        received = [await host.ask(id=3, method="tools/call", params={"name": "report"})]
+        while "id" not in received[-1]:
+            received.append(await host.read())
+        assert [one["params"]["data"] for one in received[:-1]] == messages
+        assert received[-1]["result"]["content"][0]["text"] == "done"
+
+
 @pytest.mark.parametrize(("key", "answered"), [("7", 7), ('"x"', "x"), ("1.5", None)])
 async def test_a_message_that_is_neither_request_nor_response_is_refused(key, answered):
     async with served(add) as near:
