@@ -140,6 +140,29 @@ def test_what_is_in_a_note_is_recorded_whatever_it_is() -> None:
     assert back.details["error"] == {"error": "ValueError", "message": "x"}
 
 
+def test_containers_in_a_note_keep_their_values_down_to_the_eighth_level() -> None:
+    def nested(levels: int) -> object:
+        return "end" if levels == 0 else [nested(levels - 1)]
+
+    details = {
+        "list": [1, (2.5, True, None), {"x"}, frozenset({"y"})],
+        "map": {1: Decimal("0.10"), "when": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "errors": [ValueError("x")]},
+        "six": nested(6),
+        "seven": nested(7),
+    }
+    back = read_recording([HEADER, recorded_line(Noted(at=1.0, component="r", what="w", details=details))]).events[0]
+    assert isinstance(back, Noted)
+    assert back.details["list"] == [1, [2.5, True, None], ["x"], ["y"]]
+    assert back.details["map"] == {
+        "1": "0.10",
+        "when": "2026-01-02T03:04:05+00:00",
+        "errors": [{"error": "ValueError", "message": "x"}],
+    }
+    assert back.details["six"] == nested(6)
+    # The event and the note's own map are the first two levels.
+    assert json.dumps(back.details["seven"]) == '[[[[[["list"]]]]]]'
+
+
 def test_a_line_is_never_longer_than_what_is_read() -> None:
     page = "x" * 3_000_000
     said = Noted(at=1.0, component="r", what=page, details={str(n): page for n in range(300)}, turn_id="t")
