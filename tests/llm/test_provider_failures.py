@@ -8,8 +8,7 @@ from llm.asking import BOTH_WAYS, DIALECTS, KEY, PROVIDERS, Seen, asking, provid
 
 from clawft_trio import errors as e
 from clawft_trio.chat import Call
-from clawft_trio.llm import http_answer
-from clawft_trio.net import Clocks
+from clawft_trio.net import Clocks, response
 from clawft_trio.testing import (
     BadJson,
     CloseConnection,
@@ -137,7 +136,7 @@ async def test_an_echoed_key_is_taken_out(dialect):
 
 @DIALECTS
 async def test_an_error_page_that_never_ends_is_not_waited_for(dialect, monkeypatch):
-    monkeypatch.setattr(http_answer, "_ERROR_PAGE", 0.05)
+    monkeypatch.setattr(response, "_REFUSAL", 0.05)
     raw = b"HTTP/1.1 503 no\r\ncontent-type: text/plain\r\ncontent-length: 9\r\n\r\nabc"
 
     async def serve(stream):
