@@ -27,7 +27,7 @@ from clawft_trio.errors import (
 )
 from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
 from clawft_trio.observe.events import LockWaited, Noted, ToolEnded, ToolStarted
-from clawft_trio.observe.redaction import cut_redacted, redact_secrets
+from clawft_trio.observe.redaction import cut_redacted
 from clawft_trio.tools.arguments import read_arguments
 from clawft_trio.tools.media import MEDIA_LIMIT, Media, split_result
 from clawft_trio.tools.path_keys import path_keys
@@ -36,6 +36,9 @@ from clawft_trio.tools.result import ToolOutcome, ToolResult, contained, error_t
 from clawft_trio.tools.thread_pool import ThreadPool
 from clawft_trio.tools.tool import Tool, ToolContext
 from clawft_trio.tools.truncate import RESULT_LIMIT, is_large
+
+_LONGEST_TRACEBACK = 8192
+"""Characters of a traceback in the log: its frames, and the beginning of a long message."""
 
 _LONGEST_LOGGED = 300
 """Characters of an error's text in the log line of a tool that raised."""
@@ -353,7 +356,7 @@ class FanOut:
             shown = cut_redacted(" ".join(str(error).split()), _LONGEST_LOGGED)
             self.context.log.warning("tool %s failed: %s", job.call.name, shown)
             if self.context.log.isEnabledFor(logging.DEBUG):
-                lines = redact_secrets("".join(traceback.format_exception(exc)))
+                lines = cut_redacted("".join(traceback.format_exception(exc)), _LONGEST_TRACEBACK)
                 self.context.log.debug("traceback of tool %s:\n%s", job.call.name, lines)
         return error
 

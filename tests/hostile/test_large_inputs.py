@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,14 +124,19 @@ async def test_a_large_result_of_a_tool_is_cut_outside_of_the_loop(kind: str) ->
 
 
 @pytest.mark.parametrize("unit", ["word ", "x", "://", "token"])
-async def test_a_large_error_of_a_tool_is_cut_before_it_is_masked(unit: str) -> None:
+async def test_a_large_error_of_a_tool_is_cut_before_it_is_masked(unit: str, caplog: pytest.LogCaptureFixture) -> None:
     @tool
     async def f() -> object:
         raise ValueError(f"key sk-{'a' * 40} {unit * 1_000_000}")
 
+    caplog.set_level(logging.DEBUG, "clawft_trio.tools")
     text = await text_of_result(f)
     assert "ValueError: key ***" in text
     assert len(text) < 2200
+    (traceback,) = [record.getMessage() for record in caplog.records if record.levelno == logging.DEBUG]
+    assert "in f\n" in traceback
+    assert "ValueError: key ***" in traceback
+    assert len(traceback) < 8300
 
 
 @pytest.mark.parametrize("unit", ["word ", "wörd€ "])
