@@ -31,8 +31,7 @@ def storable_key(text: str) -> str:
 
     Of a text longer than 1100 bytes the key has the beginning and a hash. A key is its own key.
     """
-    key = _NOT_STORABLE.sub(_code, text)
-    return key if _fits(key, _LONGEST_WHOLE) else _NOT_STORABLE.sub(_code, text[:_HEAD]) + _hash_of(text)
+    return _limited(text, _NOT_STORABLE, _LONGEST_WHOLE)
 
 
 def storable_text(text: str) -> str:
@@ -59,8 +58,13 @@ def _fits(text: str, limit: int) -> bool:
 
 
 def _escaped(part: str) -> str:
-    key = _ESCAPED.sub(_code, part)
-    return key if _fits(key, _LONGEST) else _ESCAPED.sub(_code, part[:_HEAD]) + _hash_of(part)
+    return _limited(part, _ESCAPED, _LONGEST)
+
+
+def _limited(text: str, escaped: re.Pattern[str], limit: int) -> str:
+    # A search through a megabyte takes 8 ms, and a message has several keys.
+    key = escaped.sub(_code, text) if len(text) <= limit else text
+    return key if _fits(key, limit) else escaped.sub(_code, text[:_HEAD]) + _hash_of(text)
 
 
 def _hash_of(text: str) -> str:
