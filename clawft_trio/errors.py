@@ -61,7 +61,8 @@ ClawftError
 │   ├── RequestTimeout             no response within the deadline
 │   └── ProtocolViolation          the server's response violates the protocol
 ├── InvalidData                    input from outside is invalid; `problems`, each with its place
-│   └── ConfigError
+│   ├── ConfigError
+│   └── EmptyQuestion              the question has no text, image or file
 ├── InvalidAnswer                  a typed answer did not validate; `partial` is the last text
 ├── StreamEnded                    the response of a stream was read before its end
 └── Unsupported                    not available on this platform
@@ -658,6 +659,10 @@ class InvalidData(ClawftError):
 
 class ConfigError(InvalidData):
     """The configuration is invalid."""
+
+
+class EmptyQuestion(InvalidData):
+    """A question has no text, image or file: it is blank, or none of its attachments can be read."""
 
 
 class InvalidAnswer(ClawftError):

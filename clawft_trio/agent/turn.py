@@ -32,7 +32,7 @@ from clawft_trio.agent.turn_types import (
 from clawft_trio.attempts import AttemptRecord, Latency, Usage, deciding_attempt
 from clawft_trio.chat import CALLS_MAY_RUN, Call, ChatRequest, ChatResponse, Message, PromptCache
 from clawft_trio.context import ContextBuilder
-from clawft_trio.errors import ConsumerLeft, InvalidAnswer, InvalidData, Problem
+from clawft_trio.errors import ConsumerLeft, EmptyQuestion, InvalidAnswer, InvalidData, Problem
 from clawft_trio.llm.conform.order import is_blank
 from clawft_trio.llm.response_builder import PAUSED
 from clawft_trio.nursery import cleanup_scope
@@ -102,7 +102,7 @@ class Turns:
             wrong = f"a {question.content.role} message is no question; {advice}"
             raise InvalidData([Problem("$.content.role", wrong)], source="question")
         if is_blank(question.content):
-            raise InvalidData([Problem("$.content", "a question without text, image or file")], source="question")
+            raise EmptyQuestion([Problem("$.content", "a question without text, image or file")], source="question")
         turn = _Turn(self, question, call)
         call.observer(
             TurnStarted(

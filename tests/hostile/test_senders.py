@@ -63,6 +63,16 @@ async def test_a_message_with_hostile_text_gets_one_reply_and_so_does_the_next(t
     assert replies.total() == 2
 
 
+@pytest.mark.parametrize("text", ["", " \t\r\n"], ids=["empty", "white space"])
+async def test_a_message_without_content_is_told_what_it_lacks(text: str) -> None:
+    async with open_agent(["p/m"], providers={"p": model()}, config=parse_config(CONFIG)) as agent:
+        message = InboundMessage(channel="ch", sender_id="eve", chat_id="1", content=text, id="m1")
+        await agent.bus.publish_inbound(message)
+        reply = await anext(agent.bus.outbound("ch"))
+    assert reply.content == "Your message has no text, image or file that I can read. Please write what you need."
+    assert reply.metadata["error"] == "EmptyQuestion"
+
+
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("field", ["sender_id", "session"])
 async def test_an_ask_with_hostile_names_is_answered(tmp_path, field, text) -> None:
