@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import trio
-from rich.console import Console
 
 from clawft_trio.agent import Agent
 from clawft_trio.agent.sessions import Sessions, SessionSummary
 from clawft_trio.agent.turn_types import AgentEvent, RoundStarted
 from clawft_trio.auth import LOCAL_CHANNEL
 from clawft_trio.chat import Message, Reset, TextDelta
+from clawft_trio.cli.console import SafeConsole
 from clawft_trio.cli.errors import explain
 from clawft_trio.cli.options import Chosen
 from clawft_trio.cli.output import write_answer
@@ -52,7 +52,7 @@ class Conversation:
         *,
         name: str,
         transcript: Transcript | None,
-        console: Console,
+        console: SafeConsole,
         interrupts: Interrupts,
         clock: TaskClock,
     ) -> None:

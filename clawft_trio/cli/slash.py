@@ -85,9 +85,7 @@ def _help(conversation: Conversation, _: str) -> None:
 async def _new(conversation: Conversation, name: str) -> None:
     conversation.name = name or new_name()
     count = len(await conversation.messages())
-    conversation.console.print(
-        f"Session {conversation.name}: {counted(count, 'message')} so far.", style="dim", markup=False
-    )
+    conversation.console.print(f"Session {conversation.name}: {counted(count, 'message')} so far.", style="dim")
 
 
 async def _sessions(conversation: Conversation, _: str) -> None:
@@ -111,7 +109,7 @@ def _tools(conversation: Conversation, _: str) -> None:
         table.add_row(sanitize(tool.name), sanitize(tool.description.strip().partition("\n")[0]))
     conversation.console.print(table if table.row_count else "No tools: give it a --workspace, or MCP servers.")
     for line in absent_servers(conversation.agent):
-        conversation.console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        conversation.console.print(line, style="yellow", soft_wrap=True)
 
 
 def _model(conversation: Conversation, model: str) -> None:
@@ -121,7 +119,7 @@ def _model(conversation: Conversation, model: str) -> None:
         conversation.agent.parts.targets.reach(target)
         conversation.model = target.name
     asked = conversation.model or "the configured models"
-    conversation.console.print(f"The next messages go to {asked}.", markup=False, highlight=False)
+    conversation.console.print(f"The next messages go to {asked}.")
 
 
 async def _cost(conversation: Conversation, _: str) -> None:
@@ -135,7 +133,7 @@ async def _cost(conversation: Conversation, _: str) -> None:
 
 def _tree(conversation: Conversation, _: str) -> None:
     text = task_tree(clock=conversation.clock)
-    conversation.console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
+    conversation.console.print(text, end="", soft_wrap=True)
 
 
 COMMANDS: Mapping[str, Slash] = MappingProxyType(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import attrs
 import trio
-from rich.console import Console
 from rich.table import Table
 
 from clawft_trio.agent.from_config import skills_of
@@ -57,7 +56,7 @@ async def show_context(look: Look) -> None:
     console = SafeConsole()
     for part in prompt.parts:
         console.rule(f"{part.title} · {part.source} · about {counted(part.tokens, 'token')}", align="left")
-        console.print(part.text, markup=False, highlight=False, soft_wrap=True)
+        console.print(part.text, soft_wrap=True)
     console.rule(f"about {counted(prompt.tokens, 'token')} in all", align="left")
     _print_problems(console, prompt.problems)
 
@@ -99,9 +98,9 @@ def _as_text(skill: object) -> dict[str, str]:
     return {name: str(getattr(skill, name)) for name in ("name", "description", "source")}
 
 
-def _print_problems(console: Console, problems: tuple[str, ...]) -> None:
+def _print_problems(console: SafeConsole, problems: tuple[str, ...]) -> None:
     for problem in problems:
-        console.print(f"! {problem}", style="yellow", markup=False, soft_wrap=not console.is_terminal)
+        console.print(f"! {problem}", style="yellow", soft_wrap=not console.is_terminal)
 
 
 def _print_json(value: object) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import trio
 from cli.test_cli import run
-from rich.console import Console
 from typer.testing import CliRunner
 
 from clawft_trio.agent import Agent
@@ -20,6 +19,7 @@ from clawft_trio.cli.agent import open_chosen
 from clawft_trio.cli.ask import Ask, ask
 from clawft_trio.cli.check_provider import check_provider
 from clawft_trio.cli.commands import app
+from clawft_trio.cli.console import SafeConsole
 from clawft_trio.cli.conversation import Conversation
 from clawft_trio.cli.errors import error_lines
 from clawft_trio.cli.mcp import call_tool
@@ -102,7 +102,7 @@ async def tools_of(agent: Agent, chosen: Chosen) -> str:
             chosen,
             name="x",
             transcript=None,
-            console=Console(file=written, width=40),
+            console=SafeConsole(file=written, width=40),
             interrupts=Interrupts(),
             clock=clock,
         )

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from io import StringIO
 
 import pytest
-from rich.console import Console
 
 from clawft_trio import open_agent, tool
 from clawft_trio.agent.sessions import Sessions
 from clawft_trio.attempts import Usage
 from clawft_trio.chat import Message, ToolCall
+from clawft_trio.cli.console import SafeConsole
 from clawft_trio.cli.conversation import Conversation, new_name
 from clawft_trio.cli.options import Chosen
 from clawft_trio.cli.signals import Interrupts
@@ -62,7 +62,7 @@ async def open_chat(*, tools: bool = True, usage: Usage | None = None) -> AsyncG
                 Chosen(),
                 name="first",
                 transcript=None,
-                console=Console(file=written, width=200),
+                console=SafeConsole(file=written, width=200),
                 interrupts=Interrupts(),
                 clock=clock,
             )
