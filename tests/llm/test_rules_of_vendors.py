@@ -1,4 +1,7 @@
-"""What vendors publish about their models, as a table of its own: a change of the rules has to be one of the facts."""
+"""What the rules say of each vendor, written down a second time, so that no change of a rule goes unnoticed.
+
+Whether the rules are right is tested by the recorded answers and the cases of refusals, not here.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from clawft_trio.llm.catalog import KNOWN, vendor_at
 from clawft_trio.llm.conform.rules import Rules
 from clawft_trio.llm.vendors import VENDORS
 
-# Largest numbers that the vendors' references of their APIs give: tools in a request, characters of a tool's
-# description, stop sequences, and the highest temperature. None: the reference gives none, or a larger one.
+# Tools in a request, characters of a tool's description, stop sequences, and the highest temperature. None: no limit is
+# known.
 LIMITS = {
     "openai": (128, 1024, 4, 2.0),
     "azure": (128, 1024, 4, 2.0),
@@ -31,12 +34,12 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("vendor", LIMITS)
-def test_limits_of_requests_are_those_of_the_vendors_reference(vendor: str) -> None:
+def test_limits_of_requests_are_those_written_down(vendor: str) -> None:
     rules = VENDORS[vendor].common
     assert (rules.most_tools, rules.description_length, rules.most_stops, rules.hottest) == LIMITS[vendor]
 
 
-# Order of messages that the vendors' servers or chat templates require: (first from the user, last not from the
+# Order of messages that the servers or chat templates require: (first from the user, last not from the
 # assistant, roles alternate, system messages first, a question may follow a tool result).
 ORDERS = {
     "openai": (False, False, False, False, True),
@@ -93,7 +96,7 @@ def test_the_order_of_messages_is_the_one_that_a_vendor_requires(vendor: str) ->
         ("dashscope", "qwen3-max", {"audio_addresses": False}),
     ],
 )
-def test_a_model_is_sent_what_its_vendor_documents(vendor: str, model: str, facts: dict[str, Any]) -> None:
+def test_a_model_is_sent_what_its_vendor_takes(vendor: str, model: str, facts: dict[str, Any]) -> None:
     rules = VENDORS[vendor].of(model)
     assert {name: getattr(rules, name) for name in facts} == facts
 
@@ -115,7 +118,7 @@ def test_a_model_is_sent_what_its_vendor_documents(vendor: str, model: str, fact
         ("llamacpp", {"typed": True, "refs": True}),
     ],
 )
-def test_schemas_are_of_the_subset_that_a_vendor_documents(vendor: str, facts: dict[str, bool]) -> None:
+def test_schemas_are_of_the_subset_that_a_vendor_takes(vendor: str, facts: dict[str, bool]) -> None:
     schemas = VENDORS[vendor].common.schemas
     assert {name: getattr(schemas, name) for name in facts} == facts
 
