@@ -9,6 +9,7 @@ from msgspec import UNSET
 
 from clawft_trio.errors import InvalidData
 from clawft_trio.mcp.types import JsonObject
+from clawft_trio.observe.redaction import cut_redacted
 from clawft_trio.tools.json_schema import SchemaCheck
 from clawft_trio.tools.schema_budget import TooComplex
 
@@ -58,5 +59,5 @@ class OutputCheck:
                 self._check.check_schema("output schema")
             except InvalidData as exc:
                 self._check = None
-                self._unusable = f"the output schema cannot be used: {str(exc)[:200]}"
+                self._unusable = f"the output schema cannot be used: {cut_redacted(str(exc), 200)}"
         return self._check

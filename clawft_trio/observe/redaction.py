@@ -70,6 +70,19 @@ def cut_redacted(text: str, limit: int, *, redact: Redactor = redact_secrets, pa
     return cut(masked, limit)
 
 
+def cut_redacted_end(text: str, limit: int) -> str:
+    """Mask secrets in *text*, then keep its last *limit* characters, so that no part of a secret remains.
+
+    A text that was cut begins with `…`. Only the end is masked, as in `cut_redacted`.
+    """
+    most = 8 * limit + 2 * _LONGEST_SECRET
+    masked = redact_secrets(text[-most:])
+    if len(text) > most:
+        # The first word may be the rest of a secret, or of the name that shows that a secret follows.
+        return f"…{masked[_LONGEST_SECRET:][-limit:]}"
+    return masked if len(masked) <= limit else f"…{masked[-limit:]}"
+
+
 _LONGEST_SECRET = 2048
 """Characters of a secret that may be cut; a longer last word is left out only so far."""
 

@@ -15,6 +15,7 @@ import trio
 
 from clawft_trio.chat import JsonObject
 from clawft_trio.errors import InvalidData, Problem
+from clawft_trio.observe.redaction import cut_redacted, cut_redacted_end
 from clawft_trio.similar import closest
 from clawft_trio.tools.schema_budget import Budget, TooComplex, bounded_copy, budgeted, limit_schema, spending
 
@@ -77,7 +78,9 @@ class SchemaCheck:
             )
         except Exception as exc:
             # An `$id` that is a number, for example, fails in many ways.
-            raise InvalidData([Problem("$", f"no JSON Schema: {exc}"[:_LONGEST_PROBLEM])], source="schema") from exc
+            raise InvalidData(
+                [Problem("$", cut_redacted(f"no JSON Schema: {exc}", _LONGEST_PROBLEM))], source="schema"
+            ) from exc
 
     def check_schema(self, source: str, *, steps: int = OF_A_SCHEMA) -> None:
         """Check the schema itself; an untrusted one within *steps*, after which it counts as valid.
@@ -97,7 +100,7 @@ class SchemaCheck:
                 return  # deeper than the limit of checks; problems appear when it is used
             raise
         except (jsonschema.ValidationError, jsonschema.SchemaError) as exc:
-            raise InvalidData([Problem("$", str(exc)[:_LONGEST_PROBLEM])], source=source) from exc
+            raise InvalidData([Problem("$", cut_redacted(str(exc), _LONGEST_PROBLEM))], source=source) from exc
 
     def _check_untrusted_schema(self, steps: int) -> None:
         meta = budgeted(self._kind, {})(self._kind.META_SCHEMA)
@@ -160,21 +163,15 @@ class SchemaCheck:
         for number, name in enumerate(islice((name for name in value if name not in known), _MOST_PROBLEMS)):
             near = closest(name, known) if number < _MOST_SUGGESTIONS else []
             listed = ", ".join(islice(known, _MOST_LISTED)) or "none"
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {_cut_end(listed)}"
-            yield Problem(f"$.{name[:60]}", f"unknown {self._noun}{hint}")
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {cut_redacted(listed, _LONGEST_PROBLEM)}"
+            yield Problem(f"$.{cut_redacted(name, 60)}", f"unknown {self._noun}{hint}")
 
 
 def bounded(problems: Iterable[Problem]) -> list[Problem]:
     """Return the first few *problems*, each shortened for a model."""
-    return [Problem(one.path, _cut(one.message)) for one in islice(problems, _MOST_PROBLEMS)]
-
-
-def _cut(message: str) -> str:
-    return message if len(message) <= _LONGEST_PROBLEM else f"…{message[-_LONGEST_PROBLEM:]}"
-
-
-def _cut_end(listed: str) -> str:
-    return listed if len(listed) <= _LONGEST_PROBLEM else f"{listed[:_LONGEST_PROBLEM]}…"
+    return [
+        Problem(one.path, cut_redacted_end(one.message, _LONGEST_PROBLEM)) for one in islice(problems, _MOST_PROBLEMS)
+    ]
 
 
 def _is_unknown(error: jsonschema.ValidationError) -> bool:
@@ -182,7 +179,7 @@ def _is_unknown(error: jsonschema.ValidationError) -> bool:
 
 
 def _of_schema(error: jsonschema.ValidationError) -> Problem:
-    return Problem(error.json_path, _cut(error.message))
+    return Problem(error.json_path, cut_redacted_end(error.message, _LONGEST_PROBLEM))
 
 
 def path_schema(kind: type) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import jsonschema
 import msgspec
 
 from clawft_trio.errors import InvalidData, Problem
+from clawft_trio.observe.redaction import cut_redacted
 
 MAX_SCHEMA = 256 * 1024
 """Largest size of an untrusted schema in bytes of JSON."""
@@ -305,7 +306,10 @@ def bounded_copy(value: Any) -> Any:
 def quoted(value: Any, levels: int = 3) -> str:
     """Return *value* as text for a message: a few members of a few levels."""
     if isinstance(value, str):
-        return str.__repr__(value) if len(value) <= _QUOTED else f"{str.__repr__(value[:_QUOTED])}…"
+        if len(value) <= _QUOTED:
+            return str.__repr__(value)
+        shown = cut_redacted(value, _QUOTED + 1)
+        return str.__repr__(shown) if len(shown) <= _QUOTED else f"{str.__repr__(shown[:_QUOTED])}…"
     if not isinstance(value, dict | list):
         return repr(value)[:_QUOTED]
     more = ", …" if len(value) > _MEMBERS else ""

@@ -14,7 +14,7 @@ from llm.asking import asking
 from net.servers import open_server
 
 from clawft_trio.chat import Call
-from clawft_trio.errors import MAX_BODY, ClawftError, ServerError
+from clawft_trio.errors import MAX_BODY, ClawftError, InvalidData, ServerError
 from clawft_trio.llm import OpenAICompatible
 from clawft_trio.mcp import HttpServer, McpOptions, StdioServer, open_mcp
 from clawft_trio.mcp.transports.process import _LINE
@@ -23,6 +23,7 @@ from clawft_trio.observe.attributes import attributes_of
 from clawft_trio.observe.recording import recorded_line
 from clawft_trio.observe.redaction import cut, cut_redacted
 from clawft_trio.resilience.failover import _line
+from clawft_trio.tools.json_schema import SchemaCheck
 
 SECRET = "Zq9xHunter2Kw7pMonkey4"
 PART = 6
@@ -165,6 +166,32 @@ async def test_no_part_of_a_secret_is_left_of_a_page_in_place_of_an_answer(page:
             with trio.fail_after(30), pytest.raises(ClawftError) as caught:
                 await provider.complete(asking(), Call())
             assert_no_part(f"{caught.value} {caught.value!r} {vars(caught.value)}")
+
+
+KEY = f"sk-{SECRET}"
+"""A secret that is known by its shape."""
+
+
+@pytest.mark.parametrize("before", [0, 100, 10_000])
+def test_no_part_of_a_secret_is_left_in_a_problem_of_a_schema(before: int) -> None:
+    for after in range(230, 310, 3):
+        found = SchemaCheck({"type": "integer"}, trusted=False).problems("x" * before + f" {KEY} {'y' * after}")
+        assert "is not of type 'integer'" in found[0].message
+        assert_no_part(found[0].message)
+
+
+def test_no_part_of_a_secret_is_left_in_the_error_of_an_unusable_schema() -> None:
+    for before in range(0, 310, 3):
+        with pytest.raises(InvalidData) as caught:
+            SchemaCheck({"type": f"{'x' * before} {KEY}"}, trusted=False).check_schema("s")
+        assert_no_part(str(caught.value))
+
+
+def test_no_part_of_a_secret_is_left_in_the_name_of_an_unknown_argument() -> None:
+    check = SchemaCheck({"type": "object", "additionalProperties": False}, trusted=False)
+    for before in range(60):
+        [problem] = check.problems({"x" * before + f" {KEY}": 1})
+        assert_no_part(problem.path)
 
 
 @pytest.mark.parametrize("size", [2_000, 10_000, 100_000])
