@@ -8,7 +8,7 @@
 The sample is of the files in `AREAS`, which decide about limits and access; with `--all` it is of the whole package, and
 a file outside of `AREAS` is tested by the folder of its subpackage. Each mutant is tested by a fork of this process,
 which has imported the libraries already, in a copy of the tree; the tests stop at the first failure. Prints every
-survivor and the kill rate; the exit code is 1 when it is under 90 %.
+survivor and the kill rate; the exit code is 1 when it is under 90 %, or under `--at-least`.
 
 With `--map`, a mutant is tested by at most `--tests` tests that run its line, those of its file and folder first, and a
 line that no test runs counts as a survivor. The map is a data file of coverage, with a context for each test:
@@ -53,8 +53,6 @@ _FAILED_TEST = "failed-test"
 
 # What pytest returns when a test failed, and when a module could not be imported.
 _FAILED = {1, 2}
-
-RATE = 0.9
 
 _SLEEP = 0.05
 
@@ -371,6 +369,7 @@ def main() -> int:
     options.add_argument("--only", nargs="+", default=[""], help="files with one of these in their names")
     options.add_argument("--map", help="a data file of coverage with contexts")
     options.add_argument("--tests", type=int, default=40, help="the most tests for a mutant, with --map")
+    options.add_argument("--at-least", type=float, default=0.9, help="the lowest kill rate that is no failure")
     options.add_argument("--all", action="store_true", help="the whole package, not only the files in AREAS")
     chosen = options.parse_args()
     mutants = sample(chosen.count, chosen.seed, chosen.only, everything=chosen.all)
@@ -408,7 +407,7 @@ def main() -> int:
         print(f"{len(mutants)} mutants with seed {chosen.seed}, {survivors} survived: {rate:.1%} killed", flush=True)
         if chosen.map and killers:
             unchanged(copy, {tuple(sorted(killers))})
-    return 0 if rate >= RATE else 1
+    return 0 if rate >= chosen.at_least else 1
 
 
 def failed_tests(copy: Path) -> set[str]:
