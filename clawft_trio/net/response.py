@@ -108,9 +108,10 @@ class HttpResponse:
         return bytes(received[:limit])
 
     async def read_refusal(self, *, limit: int) -> bytes:
-        """Receive what can be read of the body of an error within five seconds, at most *limit* bytes.
+        """Receive what can be read within five seconds of a body that may be missing, at most *limit* bytes.
 
-        The status and the headers decide most errors, so a body that breaks, drips or is badly compressed is cut.
+        For errors, which the status and the headers mostly decide, and for answers without content: a body that breaks,
+        drips or is badly compressed is cut.
 
         Cancellation: the rest is not received.
         """

@@ -19,7 +19,6 @@ from clawft_trio.llm.lenient import (
 )
 from clawft_trio.llm.model_options import ModelOptions
 from clawft_trio.llm.refused_options import RefusedOptions, refused_parameter
-from clawft_trio.llm.wrong_address import describe, is_foreign
 
 
 @pytest.mark.parametrize(
@@ -175,40 +174,6 @@ def test_the_models_of_the_last_refusals_are_remembered() -> None:
     assert refused.learn("another", "seed", {"seed": 1})
     assert refused.of("m0") == frozenset()
     assert refused.of("m1") == refused.of("another") == {"seed"}
-
-
-@pytest.mark.parametrize(
-    ("request_", "status", "advice"),
-    [
-        ("POST http://a.example/v1/chat/completions", 299, "a model server is listening"),
-        ("POST http://a.example/v1/chat/completions", 300, "it redirects to 'http://b.example/v1'"),
-        ("POST http://a.example/v1/chat/completions", 399, "it redirects"),
-        ("POST http://a.example/v1/chat/completions", 400, "a model server is listening"),
-        ("POST http://a.example/v1/chat/completions/chat/completions", 404, "must end before the path"),
-        ("POST http://a.example/v1/v1/messages", 404, "must end before the path"),
-        ("POST http://a.example/chat/completions", 404, "most end in a version"),
-    ],
-)
-def test_advice_for_an_address_without_an_api(request_: str, status: int, advice: str) -> None:
-    text = describe(request_, status, {"location": "http://b.example/v1?key=secret"}, "gone")
-    assert advice in text
-    assert f"status {status}: 'gone'" in text
-    assert "secret" not in text
-    assert f"(status {status});" in describe(request_, status, {}, "")
-
-
-@pytest.mark.parametrize(
-    ("path", "of_anthropic", "of_others"),
-    [
-        ("v1/messages", False, True),
-        ("v1/chat/completions", True, False),
-        ("v1/responses", True, False),
-        ("v1/models", False, False),
-    ],
-)
-def test_an_error_of_another_dialect_is_foreign(path: str, of_anthropic: bool, of_others: bool) -> None:
-    request = f"POST https://a.example/{path}?beta=true"
-    assert (is_foreign(request, anthropic=True), is_foreign(request, anthropic=False)) == (of_anthropic, of_others)
 
 
 def test_options_of_a_model_replace_the_general_ones_and_not_the_callers() -> None:

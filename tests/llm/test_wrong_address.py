@@ -38,6 +38,7 @@ def test_a_path_is_odd_without_a_version_or_with_a_part_twice(path: str, odd: bo
     [
         ("/v1/messages", False, True),
         ("/v1/messages", True, False),
+        ("/v1/messages?beta=true", False, True),
         ("/v1/chat/completions", False, False),
         ("/v1/chat/completions", True, True),
         ("/v1/responses", True, True),
@@ -58,6 +59,11 @@ def test_an_error_is_foreign_in_the_envelope_of_another_dialect(path: str, anthr
         ("/v1/chat/completions", 400, "check the base URL and that a model server is listening there"),
         ("/chat/completions", 404, "check the base URL: most end in a version, such as /v1"),
         ("/v1/v1/models", 404, "check the base URL: it must end before the path of the request, usually in /v1"),
+        (
+            "/v1/chat/completions/chat/completions",
+            404,
+            "check the base URL: it must end before the path of the request, usually in /v1",
+        ),
         ("/v1/models", 399, "it redirects to '': put the address that it means into the base URL"),
         ("/v1/models", 300, "it redirects to '': put the address that it means into the base URL"),
         ("/v1/models", 299, "check the base URL and that a model server is listening there"),

@@ -12,7 +12,7 @@ import trio
 
 from clawft_trio.errors import LeaseLost, StoreBusy, StoreError
 from clawft_trio.store import Connection, Migration, Store, open_store
-from clawft_trio.store.leases import LEASE_MIGRATIONS, acquire
+from clawft_trio.store.leases import LEASE_MIGRATIONS, Lease, acquire
 from clawft_trio.store.ownership import RELEASED, Ownership, channel_name, open_ownership, session_name
 
 WORDS = Migration("words", 1, "CREATE TABLE words (word TEXT) STRICT;")
@@ -42,6 +42,13 @@ class Shared:
 async def shared() -> AsyncGenerator[Shared, None]:
     async with open_store(None, migrations=[*LEASE_MIGRATIONS, WORDS]) as store:
         yield Shared(store)
+
+
+async def lease_of_a(ownership: Ownership) -> Lease:
+    await ownership.acquire("a")
+    lease = ownership.lease_of("a")
+    assert lease is not None
+    return lease
 
 
 def owner_of(name: str, connection: Connection) -> str | None:
@@ -189,9 +196,7 @@ async def test_steps_are_written_in_order_with_the_next_write_of_their_turn() ->
     ends: list[tuple[str, bool]] = []
     async with shared() as store:
         ownership = Ownership(store, owner="me")
-        await ownership.acquire("a")
-        lease = ownership.lease_of("a")
-        assert lease is not None
+        lease = await lease_of_a(ownership)
         assert not ownership.guards("t")
         ownership.guard("t", lease)
         assert ownership.guards("t")
@@ -212,9 +217,7 @@ async def test_the_write_that_ends_a_turn_leaves_out_what_only_its_next_run_woul
     ends: list[tuple[str, bool]] = []
     async with shared() as store:
         ownership = Ownership(store, owner="me")
-        await ownership.acquire("a")
-        lease = ownership.lease_of("a")
-        assert lease is not None
+        lease = await lease_of_a(ownership)
         ownership.guard("t", lease)
         for word, outlives in (("cost", True), ("step", False)):
             ownership.postpone(
@@ -231,9 +234,7 @@ async def test_the_steps_of_a_turn_that_ends_without_a_write_are_dropped() -> No
     ends: list[bool] = []
     async with shared() as store:
         ownership = Ownership(store, owner="me")
-        await ownership.acquire("a")
-        lease = ownership.lease_of("a")
-        assert lease is not None
+        lease = await lease_of_a(ownership)
         ownership.guard("t", lease)
         ownership.postpone("t", partial(add, "step"), outlives_turn=True, ended=ends.append)
         ownership.unguard("t")
@@ -250,9 +251,7 @@ async def test_the_steps_of_a_turn_that_ends_without_a_write_are_dropped() -> No
 async def test_steps_that_no_write_follows_are_written_with_the_next_renewal(autojump_clock) -> None:
     async with shared() as store:
         ownership = Ownership(store, length=8.0, owner="me")
-        await ownership.acquire("a")
-        lease = ownership.lease_of("a")
-        assert lease is not None
+        lease = await lease_of_a(ownership)
         ownership.guard("t", lease)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ownership.keep_renewed)
@@ -273,9 +272,7 @@ async def test_after_a_takeover_nothing_of_a_turn_is_written() -> None:
     async with shared() as store:
         ownership = Ownership(store, owner="me")
         ownership.on_lost(lost.append)
-        await ownership.acquire("a")
-        lease = ownership.lease_of("a")
-        assert lease is not None
+        lease = await lease_of_a(ownership)
         ownership.guard("t", lease)
         ownership.postpone("t", partial(add, "step"), outlives_turn=True, ended=ends.append)
         await take_over(store, "a")
@@ -291,9 +288,7 @@ async def test_after_a_takeover_nothing_of_a_turn_is_written() -> None:
 async def test_a_turn_is_fresh_in_its_first_run_only() -> None:
     async with shared() as store:
         ownership = Ownership(store, owner="me")
-        await ownership.acquire("a")
-        lease = ownership.lease_of("a")
-        assert lease is not None
+        lease = await lease_of_a(ownership)
         ownership.guard("first", lease, fresh=True)
         ownership.guard("again", lease)
         assert [ownership.is_fresh(turn) for turn in ("first", "again", "unknown")] == [True, False, False]
