@@ -23,7 +23,7 @@ from clawft_trio.chat import Call, Message, new_id
 from clawft_trio.checks import check_keywords
 from clawft_trio.costs import CostTracker
 from clawft_trio.errors import AgentClosed, ClawftError, InvalidAnswer, Problem, StoreError
-from clawft_trio.keys import joined_key
+from clawft_trio.keys import check_names, joined_key
 from clawft_trio.llm.model_options import ModelOptions
 from clawft_trio.llm.stream import Iteration, consuming
 from clawft_trio.mcp import Toolset
@@ -148,6 +148,7 @@ class Agent:
 
         Raises:
           ClawftError: there is no answer; its class is the reason, and it has every attempt.
+          InvalidData: *sender_id*, *session* and *turn_id* are together longer than 1 Mi characters.
           InvalidAnswer: the answer never had the form, or *on_event* ended the turn before it had; with its problems
             and the last text as `partial`.
           TypeError: *answer* is a type without a JSON Schema.
@@ -292,8 +293,9 @@ class Agent:
         options: AskOptions,
         given_id: str | None = None,
     ) -> TurnRequest:
-        turn_id = new_id() if given_id is None else joined_key("ask", given_id)
         sender_id = options.get("sender_id", "local")
+        check_names("question", sender_id=sender_id, session=options.get("session") or "", turn_id=given_id or "")
+        turn_id = new_id() if given_id is None else joined_key("ask", given_id)
         return TurnRequest(
             content=Message.user(content) if isinstance(content, str) else content,
             auth=self.parts.permissions.local(sender_id),

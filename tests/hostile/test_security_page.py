@@ -43,7 +43,7 @@ FIGURES = {
     "a large result of a tool": (large_json.LARGE / KIB, truncate._MOST_PARSED / MIB),
     "a large message or result of a session": (sessions.LARGE / MIB,),
     "ids of tool calls": (call_ids.MAX_ID,),
-    "names of senders and chats in keys": (keys._LONGEST,),
+    "names of one message or question; a name in a key": (keys.MAX_NAMES / MIB, keys._LONGEST),
     "a named pipe without its other end": (timeline._LONGEST_WAIT,),
     "a path of a file tool": (workspace._MOST_NAMES, workspace._MOST_LINKS),
     "a search": (search._DEEPEST, search._MOST_SEEN, SEARCH.parameters["properties"]["limit"]["maximum"]),

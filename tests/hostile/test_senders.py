@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 
+import attrs
 import pytest
 import trio
 from hostile.loop_time import bounded_loop
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from clawft_trio import ClawftError, InboundMessage, open_agent
+from clawft_trio import ClawftError, InboundMessage, OutboundMessage, open_agent
 from clawft_trio.config import parse_config
+from clawft_trio.errors import InvalidData
+from clawft_trio.keys import MAX_NAMES
 from clawft_trio.testing import Finish, Say, ScriptedProvider
 
 HOSTILE = {
@@ -91,6 +94,56 @@ async def test_a_hostile_question_is_answered_or_refused_with_a_typed_error(tmp_
             except ClawftError as exc:
                 assert not text.strip() or len(text) > 100_000, exc
             assert (await agent.ask("q", session="s")).text == "fine"
+
+
+WRONG_TYPES = {
+    "channel": None,
+    "sender_id": 5,
+    "chat_id": 5,
+    "content": None,
+    "id": 3,
+    "timestamp": "2026-01-01",
+    "media": "a.png",
+    "metadata": None,
+}
+
+
+@pytest.mark.parametrize("field", WRONG_TYPES)
+def test_a_message_with_a_field_of_another_type_is_refused_where_it_is_made(field: str) -> None:
+    fields = {"channel": "ch", "sender_id": "eve", "chat_id": "1", "content": "q", field: WRONG_TYPES[field]}
+    with pytest.raises(TypeError, match=f"'{field}' must be "):
+        InboundMessage(**fields)
+    if field in attrs.fields_dict(OutboundMessage):
+        with pytest.raises(TypeError, match=f"'{field}' must be "):
+            OutboundMessage(**{name: value for name, value in fields.items() if name != "sender_id"})
+
+
+def test_attachments_are_texts() -> None:
+    with pytest.raises(TypeError, match="'media' must be a list of addresses and paths"):
+        InboundMessage(channel="ch", sender_id="eve", chat_id="1", content="q", media=(5,))
+
+
+@pytest.mark.parametrize("field", ["channel", "sender_id", "chat_id", "id"])
+def test_names_are_limited_together(field: str) -> None:
+    names = {"channel": "cc", "sender_id": "ss", "chat_id": "tt", "id": "ii"}
+    room = MAX_NAMES - 6
+    InboundMessage(content="q", **(names | {field: "x" * room}))
+    with pytest.raises(InvalidData) as caught:
+        InboundMessage(content="q", **(names | {field: "x" * (room + 1)}))
+    assert [problem.path for problem in caught.value.problems] == [f"$.{field}"]
+    assert str(MAX_NAMES) in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["sender_id", "session", "turn_id"])
+async def test_names_of_a_question_are_limited_together(tmp_path, field: str) -> None:
+    async with open_agent(["p/m"], providers={"p": model()}, store=tmp_path / "s.db") as agent:
+        names = {"sender_id": "s", "session": "t", "turn_id": "i", field: "x" * (MAX_NAMES - 1)}
+        with pytest.raises(InvalidData, match=rf"question: \$\.{field}: "):
+            await agent.ask("q", **names)
+        with pytest.raises(TypeError, match=f"'{field}' must be of type str"):
+            await agent.ask("q", **(names | {field: 5}))
+        async with bounded_loop():
+            assert (await agent.ask("q", **(names | {field: "x" * (MAX_NAMES - 2)}))).text == "fine"
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
