@@ -30,8 +30,8 @@ _NO_COMPRESSION = frozenset({"", "identity", "none", "utf-8", "utf8", "binary", 
 # Bytes requested from the network in one read.
 _READ = 64 * 1024
 
-# Bytes after which zlib has accepted or refused a gzip or zlib header.
-_HEADER = 2
+# How a member of a gzip body begins. zlib has accepted or refused a header of its own after as many bytes.
+_GZIP = b"\x1f\x8b"
 
 # Largest output of one decompression step, in bytes.
 _PIECE = 64 * 1024
@@ -260,21 +260,43 @@ class _Inflated:
         #: whether the format is known; until then, `_head` has the bytes so far
         self._started = False
         self._head = b""
+        #: received bytes that are not decompressed yet; None when there is nothing more to get without new ones
+        self._tail: bytes | None = None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
         piece = b""
-        while not piece and not self._zlib.eof:
-            tail = self._zlib.unconsumed_tail
-            if tail:
+        while not piece:
+            if self._zlib.eof and not await self._next_member():
+                raise StopAsyncIteration
+            if self._tail is None:
+                piece = self._inflate(await self._more())
+            else:
                 # The data of one read may become 64 MiB: other tasks run between the pieces.
                 await trio.lowlevel.checkpoint()
-            piece = self._inflate(tail or await self._more())
-        if not piece:
-            raise StopAsyncIteration
+                piece = self._inflate(self._tail)
+            # After a full piece, zlib may hold more of the text than it has input left.
+            rest = self._zlib.unconsumed_tail
+            self._tail = rest if rest or len(piece) == _PIECE else None
         return piece
+
+    async def _next_member(self) -> bool:
+        """Begin the next member of a gzip body, which may have several (RFC 1952, section 2.2).
+
+        Returns False after the last one. Whatever else follows the end of a compressed body is not a part of it.
+        """
+        if not self._head.startswith(_GZIP):
+            return False
+        rest = self._zlib.unused_data
+        with suppress(StopAsyncIteration):
+            while len(rest) < len(_GZIP):
+                rest += await self._chunks.__anext__()
+        if not rest.startswith(_GZIP):
+            return False
+        self._zlib, self._tail = zlib.decompressobj(wbits=47), rest
+        return True
 
     async def _more(self) -> bytes:
         try:
@@ -289,9 +311,10 @@ class _Inflated:
             if not self._started:
                 # Some servers call a raw deflate stream, without the zlib header, `deflate`.
                 self._started, self._zlib = True, zlib.decompressobj(wbits=-zlib.MAX_WBITS)
-                return self._inflate(self._head + data)
+                data, self._head = self._head + data, b""
+                return self._inflate(data)
             raise InvalidResponse(f"the body does not match its content-encoding: {exc}") from exc
         if not self._started:
             self._head += data
-            self._started = len(self._head) >= _HEADER
+            self._started = len(self._head) >= len(_GZIP)
         return piece

@@ -217,6 +217,57 @@ async def test_a_compressed_body_comes_in_small_pieces_however_it_grows(encoding
         assert max(map(len, pieces)) <= 65536
 
 
+def deflate(data: bytes, wbits: int) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, wbits)
+    return packer.compress(data) + packer.flush()
+
+
+# With these sizes, zlib has read all of its input while a part of its output waits for the next piece.
+@pytest.mark.parametrize("size", [65_536, 65_539, 65_591, 65_793, 131_072])
+@pytest.mark.parametrize("wbits", [-15, 15, 31], ids=["raw", "zlib", "gzip"])
+async def test_of_a_compressed_body_of_any_size_no_byte_is_missing(wbits, size):
+    raw = response(deflate(b"a" * size, wbits), headers="content-encoding: deflate\r\n")
+    async with open_server(answering(raw)) as server, HttpEndpoint(server.url) as http:
+        async with http.request("GET") as answer:
+            assert await answer.read() == b"a" * size
+
+
+@pytest.mark.parametrize(
+    "after", [b"", b"\x1f", b"no gzip \x1f\x8b", b"\0" * 100], ids=["nothing", "half a mark", "other data", "zeros"]
+)
+@pytest.mark.parametrize("step", [1, 100_000], ids=["byte by byte", "at once"])
+async def test_the_members_of_a_gzip_body_are_one_body(step, after):
+    body = deflate(b"one ", 31) + deflate(b"", 31) * 50 + deflate(b"two", 31) + after
+
+    async def talk(peer):
+        await peer.request()
+        await peer.send(f"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {len(body)}\r\n\r\n".encode())
+        for at in range(0, len(body), step):
+            await peer.send(body[at : at + step])
+
+    async with open_server(talk) as server, HttpEndpoint(server.url) as http:
+        async with http.request("GET") as answer:
+            assert await answer.read() == b"one two"
+
+
+async def test_thousands_of_empty_members_of_a_gzip_body_let_other_tasks_run():
+    raw = response(deflate(b"", 31) * 3000, headers="content-encoding: gzip\r\n")
+    passes = 0
+
+    async def count():
+        nonlocal passes
+        while True:
+            passes += 1
+            await trio.lowlevel.checkpoint()
+
+    async with open_server(answering(raw)) as server, HttpEndpoint(server.url) as http, trio.open_nursery() as nursery:
+        async with http.request("GET") as answer:
+            nursery.start_soon(count)
+            assert await answer.read() == b""
+            nursery.cancel_scope.cancel()
+    assert passes > 2900
+
+
 @pytest.mark.parametrize(
     ("encoding", "body"),
     [("utf-8", b"hello"), ("none", b"hello"), ("aws-chunked", b"hello"), ("", b"hello"), ("Identity", b"hello"),
@@ -237,8 +288,10 @@ async def test_a_content_encoding_that_names_no_compression_costs_no_answer(enco
         ("gzip", b"not gzip at all", InvalidResponse),
         ("br", b"x", InvalidResponse),
         ("gzip", gzip.compress(b"hello" * 1000)[:30], TransportFailed),
+        ("gzip", gzip.compress(b"one") + gzip.compress(b"two")[:-3], TransportFailed),
+        ("gzip", gzip.compress(b"one") + b"\x1f\x8bno member", InvalidResponse),
     ],
-    ids=["not gzip", "unknown encoding", "cut off"],
+    ids=["not gzip", "unknown encoding", "cut off", "second member cut off", "no second member"],
 )
 async def test_a_badly_compressed_body_is_a_typed_error(encoding, body, error):
     raw = response(body, headers=f"content-encoding: {encoding}\r\n")
