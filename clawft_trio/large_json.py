@@ -10,6 +10,7 @@ is alive. A result of 200 000 nested rows has 600 000 of them.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from functools import partial
@@ -60,18 +61,19 @@ async def decode_large(data: bytes) -> Any:
     return await trio.to_thread.run_sync(partial(decode_in_pieces, data, poll=trio.from_thread.check_cancelled))
 
 
-def decode_in_pieces(data: bytes, *, poll: Callable[[], object] = lambda: None) -> Any:
+def decode_in_pieces(data: bytes, *, poll: Callable[[], object] = lambda: None, most: float = math.inf) -> Any:
     """Decode a JSON text.
 
     Args:
       data: the text.
       poll: called regularly; an exception that it raises ends the decoding.
+      most: number of values; soon after more of them, the decoding ends. Only large containers are counted exactly.
 
     Raises:
-      ValueError: it is not JSON in UTF-8.
+      ValueError: it is not JSON in UTF-8, or has more values than *most*.
       RecursionError: it is nested too deeply.
     """
-    pieces = _Pieces(data.decode(), poll)
+    pieces = _Pieces(data.decode(), poll, most)
     value, end = pieces.value(pieces.skip(0))
     if pieces.skip(end) != len(pieces.text):
         raise ValueError(f"more than one value: at character {end}")
@@ -86,9 +88,10 @@ def _checked(value: Any, piece: str) -> Any:
 
 
 class _Pieces:
-    def __init__(self, text: str, poll: Callable[[], object]) -> None:
+    def __init__(self, text: str, poll: Callable[[], object], most: float) -> None:
         self.text = text
         self._poll = poll
+        self._most = most
         self._values = 0
 
     def skip(self, at: int) -> int:
@@ -98,6 +101,8 @@ class _Pieces:
     def value(self, at: int) -> tuple[Any, int]:
         """Decode the value that begins at *at*; return it and where it ends."""
         self._values += 1
+        if self._values > self._most:
+            raise ValueError(f"more than {self._most} values")
         if self._values % _POLLED == 0:
             self._poll()
         for window in _WINDOWS:

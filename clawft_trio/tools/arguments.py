@@ -10,6 +10,8 @@ of models:
 * `null` for an optional parameter that does not accept `null`.
 
 Repairs are reported to observers; arguments that still do not fit are refused with the problems of the first check.
+
+A text of some kilobytes belongs into a thread: checking a value takes up to 20 µs, and a value may have two characters.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import attrs
@@ -25,6 +28,11 @@ import attrs
 from clawft_trio.chat import JsonObject
 from clawft_trio.codec import decode_json
 from clawft_trio.errors import InvalidArguments, InvalidData, Problem
+from clawft_trio.large_json import LARGE, decode_in_pieces
+
+MOST_VALUES = 50_000
+"""Largest number of values in the arguments of a call: what a model writes in an hour. Libraries check all of them in
+one step, which holds the interpreter."""
 
 _DEEPEST = 16
 """Levels of nesting below which values are not repaired."""
@@ -35,9 +43,10 @@ _MOST_NODES = 10_000
 _LONGEST_LITERAL = 10_000
 """Largest number of characters that are parsed as a Python literal, to bound the time."""
 
-_FENCE = re.compile(r"```[a-zA-Z0-9]*[ \t]*\r?\n?(.*?)\s*```\Z", re.DOTALL)
+_FENCE = re.compile(r"```[a-zA-Z0-9]*[ \t]*\r?\n?")
 _COMMA = re.compile(r",(?=\s*[}\]])")
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+# Possessive, and matches a string without its end, too: else every escaped quote would begin a search to the end.
+_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 
 _PYTHON_NAMES = {"true": "true", "false": "false", "none": "null"}
 
@@ -66,6 +75,7 @@ def read_arguments(text: str, schema: JsonObject, check: Check, *, lenient: bool
       InvalidArguments: the arguments do not fit, each problem with its place.
     """
     decoded, repairs = _decode(text, lenient=lenient)
+    _refuse_many(decoded)
     raw = _with_integers(decoded, schema)
     try:
         return Arguments(check(raw), repairs)
@@ -77,6 +87,7 @@ def read_arguments(text: str, schema: JsonObject, check: Check, *, lenient: bool
         if not repairer.places or not isinstance(repaired, dict):
             raise
         try:
+            _refuse_many(repaired)
             return Arguments(check(repaired), (*repairs, *repairer.places))
         except InvalidArguments:
             pass
@@ -88,9 +99,9 @@ def _decode(text: str, *, lenient: bool) -> tuple[JsonObject, tuple[str, ...]]:
         return {}, ()
     repairs: tuple[str, ...] = ()
     try:
-        decoded = decode_json(text)
+        decoded = _parsed(text)
     except InvalidData as exc:
-        found = next(_repaired(text), None) if lenient else None
+        found = next(_repaired(text), None) if lenient and len(text) < LARGE else None
         if found is None:
             raise InvalidArguments(exc.problems) from exc
         decoded, repairs = found, ("$",)
@@ -109,11 +120,37 @@ def _decode(text: str, *, lenient: bool) -> tuple[JsonObject, tuple[str, ...]]:
     return decoded, repairs
 
 
+def _parsed(text: str) -> Any:
+    """Parse JSON of any size. Raises `InvalidData` if it is not JSON, or has too many values."""
+    if len(text) < LARGE:
+        return decode_json(text)
+    try:
+        return decode_in_pieces(text.encode(), most=MOST_VALUES)
+    except (ValueError, RecursionError) as exc:
+        raise InvalidData([Problem("$", str(exc))]) from exc
+
+
+def _refuse_many(value: Any) -> None:
+    if sum(1 for _ in islice(_walk(value), MOST_VALUES + 1)) > MOST_VALUES:
+        raise InvalidArguments([Problem("$", f"more than {MOST_VALUES} values")])
+
+
+def _walk(value: Any) -> Iterator[Any]:
+    """Yield *value* and all values in it."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        yield one
+        waiting.extend(_members(one))
+
+
+def _members(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
 def _repaired(text: str) -> Iterator[JsonObject]:
     """Yield the objects that *text*, which is not JSON, may represent."""
-    text = text.strip().removeprefix("\ufeff")
-    fenced = _FENCE.match(text)
-    inside = _without_trailing_commas(fenced[1] if fenced else text)
+    inside = _without_trailing_commas(_without_fence(text.strip().removeprefix("\ufeff")))
     for read in (decode_json, _with_line_ends, _python_literal):
         try:
             found = read(inside)
@@ -139,6 +176,14 @@ def _python_literal(text: str) -> Any:
     return decode_json(json.dumps(ast.literal_eval(text), allow_nan=False))
 
 
+def _without_fence(text: str) -> str:
+    # Not one regular expression for both ends, whose time would be quadratic in the white space between them.
+    begin = _FENCE.match(text)
+    if begin is None or not text.endswith("```", begin.end()):
+        return text
+    return text[begin.end() : -len("```")].rstrip()
+
+
 def _without_trailing_commas(text: str) -> str:
     """Remove commas before a closing bracket, except inside strings. The time is linear in the text."""
     pieces: list[str] = []
@@ -152,12 +197,14 @@ def _without_trailing_commas(text: str) -> str:
 def _inner(text: str) -> Any:
     """Parse *text* as JSON; return *text* itself if it is not JSON."""
     try:
-        return decode_json(text)
+        return _parsed(text)
     except InvalidData:
-        try:
-            return decode_json(_without_trailing_commas(text))
-        except InvalidData:
+        if len(text) >= LARGE:
             return text
+    try:
+        return decode_json(_without_trailing_commas(text))
+    except InvalidData:
+        return text
 
 
 def _with_integers(raw: JsonObject, schema: JsonObject) -> JsonObject:
@@ -169,15 +216,7 @@ def _with_integers(raw: JsonObject, schema: JsonObject) -> JsonObject:
 
 
 def _has_float(value: Any) -> bool:
-    waiting = [value]
-    for _ in range(_MOST_NODES):
-        if not waiting:
-            return False
-        one = waiting.pop()
-        if isinstance(one, float):
-            return True
-        waiting.extend(one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
-    return False
+    return any(isinstance(one, float) for one in islice(_walk(value), _MOST_NODES))
 
 
 class _Repairer:

@@ -250,7 +250,7 @@ class EarlyCalls:
         try:
             with feeding.scope:
                 while self._offered:
-                    job = self._fan_out.prepare(self._offered.popleft())
+                    job = await self._fan_out.prepare(self._offered.popleft())
                     await self._fan_out.name_paths([job])
                     if self._starts(job):
                         await self._slots.acquire()

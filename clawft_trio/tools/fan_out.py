@@ -43,6 +43,9 @@ _LONGEST_TRACEBACK = 8192
 _LONGEST_LOGGED = 300
 """Characters of an error's text in the log line of a tool that raised."""
 
+_LARGE_ARGUMENTS = 2048
+"""Characters from which on arguments are read in a thread; up to so many take at most 20 ms."""
+
 _JOURNAL_GRACE = 5.0
 """Seconds in which the result of a finished call must be journalled, even during cancellation."""
 
@@ -160,7 +163,7 @@ class FanOut:
         if not self.calls:
             await trio.lowlevel.checkpoint()
             return ()
-        jobs = [self.prepare(call) for call in self.calls]
+        jobs = [await self.prepare(call) for call in self.calls]
         await self.name_paths(jobs)
         answers: dict[int, ToolResult] = {}
         remaining = deque(enumerate(jobs))
@@ -189,21 +192,28 @@ class FanOut:
                     nursery.start_soon(work)
         return tuple(answers[index] for index in range(len(jobs)))
 
-    def prepare(self, call: ToolCall) -> Job:
-        """Find the tool of *call* and check its arguments; a failure becomes the refusal of the job."""
+    async def prepare(self, call: ToolCall) -> Job:
+        """Find the tool of *call* and check its arguments; a failure becomes the refusal of the job.
+
+        Cancellation: nothing has begun.
+        """
+        # A turn may have thousands of calls, and each takes up to some milliseconds here.
+        await trio.lowlevel.checkpoint()
         job = Job(call)
         try:
             job.tool = self._tools.get(call.name) or self._tools.setdefault(call.name, self.find(call.name))
-            job.arguments = self._arguments(call, job.tool)
+            job.arguments = await self._arguments(call, job.tool)
             job.alone = job.tool.metadata.mode == "exclusive"
         except Exception as exc:  # noqa: BLE001 - a check may be foreign code, and only this call is refused
             job.refusal = exc
         return job
 
-    def _arguments(self, call: ToolCall, tool: Tool) -> Mapping[str, Any]:
+    async def _arguments(self, call: ToolCall, tool: Tool) -> Mapping[str, Any]:
         if len(call.arguments) > self.policy.longest_arguments:
             raise InvalidArguments([Problem("$", f"longer than {self.policy.longest_arguments} characters")])
-        read = read_arguments(call.arguments, tool.parameters, tool.check, lenient=tool.metadata.lenient)
+        work = partial(read_arguments, call.arguments, tool.parameters, tool.check, lenient=tool.metadata.lenient)
+        large = len(call.arguments) > _LARGE_ARGUMENTS
+        read = await trio.to_thread.run_sync(work, abandon_on_cancel=True) if large else work()
         if read.repairs:
             self.context.observer(
                 Noted(

@@ -17,7 +17,15 @@ from clawft_trio.chat import JsonObject
 from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.observe.redaction import cut_redacted, cut_redacted_end
 from clawft_trio.similar import closest
-from clawft_trio.tools.schema_budget import Budget, TooComplex, bounded_copy, budgeted, limit_schema, spending
+from clawft_trio.tools.schema_budget import (
+    Budget,
+    TooComplex,
+    bounded_copy,
+    budgeted,
+    limit_schema,
+    spending,
+    with_linear_keywords,
+)
 
 _MOST_PROBLEMS = 8
 """Largest number of reported problems: a model cannot correct more at once."""
@@ -73,7 +81,7 @@ class SchemaCheck:
         self._trusted = trusted
         # Without an explicit registry, jsonschema would fetch what `$ref` names from the network.
         try:
-            self._validator: Any = (kind if trusted else budgeted(kind, schema))(
+            self._validator: Any = (with_linear_keywords(kind) if trusted else budgeted(kind, schema))(
                 schema, registry=referencing.Registry()
             )
         except Exception as exc:

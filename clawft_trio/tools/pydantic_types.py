@@ -10,10 +10,14 @@ from typing import Any
 
 from clawft_trio.chat import JsonObject
 from clawft_trio.codec import encode_json
-from clawft_trio.errors import InvalidData, Problem
+from clawft_trio.errors import Problem
 
 _DEEPEST = 8
 """Levels of nesting of a hint that are searched; signatures have no deeper ones."""
+
+
+_MOST_ERRORS = 1000
+"""Number of errors that are listed: pydantic makes all of them at once, 10 µs each."""
 
 
 def has_pydantic() -> bool:
@@ -69,13 +73,10 @@ class PydanticArguments:
         """Convert *raw* to the arguments of the function.
 
         Raises:
-          InvalidData: they do not fit, each problem with its place.
+          ValueError: they do not fit; `problems_of` lists the problems.
         """
-        try:
-            # Strict, and from JSON: a text can become a date, but not a number.
-            filled = self._model.model_validate_json(encode_json(raw), strict=True)
-        except ValueError as exc:
-            raise InvalidData(problems_of(exc)) from exc
+        # Strict, and from JSON: a text can become a date, but not a number.
+        filled = self._model.model_validate_json(encode_json(raw), strict=True)
         return {name: getattr(filled, name) for name in self._names}
 
 
@@ -85,9 +86,11 @@ def problems_of(exc: ValueError) -> list[Problem]:
     Raises:
       ValueError: *exc* itself, if it is of another class.
     """
-    errors = getattr(exc, "errors", None)
+    errors: Any = getattr(exc, "errors", None)
     if errors is None:
         raise exc
+    if (count := getattr(exc, "error_count", int)()) > _MOST_ERRORS:
+        return [Problem("$", f"{count} values do not fit")]
     return [Problem(_path(error["loc"]), error["msg"]) for error in errors()]
 
 

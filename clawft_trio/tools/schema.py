@@ -20,7 +20,7 @@ from clawft_trio.chat import JsonObject
 from clawft_trio.errors import InvalidArguments, InvalidData, Problem
 from clawft_trio.tools.docstring import read_docstring
 from clawft_trio.tools.json_schema import OF_A_SCHEMA, SchemaCheck, path_schema, problem_of, to_path
-from clawft_trio.tools.pydantic_types import PydanticArguments, has_pydantic, needs_pydantic
+from clawft_trio.tools.pydantic_types import PydanticArguments, has_pydantic, needs_pydantic, problems_of
 from clawft_trio.tools.schema_budget import TooComplex
 from clawft_trio.tools.signature import Signature, read_signature, return_hint
 
@@ -161,8 +161,8 @@ def _by_pydantic(tool: str, hints: Hints, notes: Mapping[str, str]) -> tuple[Jso
     def check(raw: JsonObject) -> Mapping[str, Any]:
         try:
             return model.read(raw)
-        except InvalidData as exc:
-            raise InvalidArguments(arguments.problems(raw) or exc.problems) from None
+        except ValueError as exc:
+            raise InvalidArguments(arguments.problems(raw) or problems_of(exc)) from None
 
     return schema, check
 

@@ -171,6 +171,13 @@ def _budgeted(kind: Any, has_patterns: bool) -> Any:
     return made
 
 
+@cache
+def with_linear_keywords(kind: Any) -> Any:
+    """Make a subclass of *kind* for a trusted schema. jsonschema's `uniqueItems` compares objects pair by pair."""
+    extend: Any = jsonschema.validators.extend
+    return extend(kind, {"uniqueItems": _unique_items})
+
+
 def _keep_keywords(evolve: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap the method that makes a validator for a part of the schema.
 

@@ -6,7 +6,10 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import attrs
+import pydantic
 import pytest
 from hostile.loop_time import bounded_loop
 from llm.asking import asking
@@ -14,14 +17,15 @@ from net.servers import open_server
 
 from clawft_trio import open_agent, tool
 from clawft_trio.agent.compaction import transcript, within
-from clawft_trio.chat import Call, Message, ToolCallReady
+from clawft_trio.auth import AuthContext
+from clawft_trio.chat import Call, Message, ToolCall, ToolCallReady
 from clawft_trio.codec import is_json_object
 from clawft_trio.config import load_config
 from clawft_trio.errors import ConfigError
 from clawft_trio.llm import OpenAICompatible
 from clawft_trio.pipeline.tokens import count_tokens
 from clawft_trio.testing import CallTool, Finish, Say, ScriptedProvider
-from clawft_trio.tools import Tool
+from clawft_trio.tools import Tool, ToolContext, ToolRegistry
 
 MIB = 1024 * 1024
 PIECE = 60_000
@@ -121,6 +125,63 @@ async def test_a_large_result_of_a_tool_is_cut_outside_of_the_loop(kind: str) ->
     text = await text_of_result(f)
     assert 1000 < len(text) < 70_000
     assert "left out" in text
+
+
+@attrs.frozen
+class Row:
+    a: int = 0
+
+
+class Model(pydantic.BaseModel):
+    a: int = 0
+
+
+@tool
+async def anything(x: Any) -> str:
+    return "ran"
+
+
+@tool
+async def rows_of_attrs(x: list[Row]) -> str:
+    return "ran"
+
+
+@tool
+async def rows_of_pydantic(x: list[Model]) -> str:
+    return "ran"
+
+
+ARGUMENTS = {
+    "empty objects": ('{"x": [', "{},", "{}]}"),
+    "numbers": ('{"x": [', "0,", "0]}"),
+    "nested": ('{"x": [', "[[]],", "0]}"),
+    "line ends in a text": ('{"x": "', "a\n", '"}'),
+    "escaped quotes without an end": ('{"', '\\"', ""),
+    "commas too many": ('{"x": [', '"",', "]}"),
+    "text of JSON": ('{"x": "[', "0,", '0]"}'),
+}
+
+
+@pytest.mark.parametrize(
+    ("called", "shape", "count"),
+    [
+        *((rows_of_pydantic, shape, 1) for shape in ARGUMENTS),
+        (anything, "numbers", 1),
+        (anything, "line ends in a text", 1),
+        (rows_of_attrs, "nested", 1),
+        (rows_of_pydantic, "empty objects", 100),
+    ],
+)
+async def test_large_arguments_and_many_are_read_outside_of_the_loop(called: Tool, shape: str, count: int) -> None:
+    begin, unit, end = ARGUMENTS[shape]
+    size = (4 * MIB if count == 1 else 2000) - 20
+    text = begin + unit * (size // len(unit)) + end
+    registry = ToolRegistry([called])
+    calls = [ToolCall(id=str(number), name=called.name, arguments=text) for number in range(count)]
+    async with bounded_loop():
+        results = await registry.execute_all(calls, ToolContext(auth=AuthContext.local(), session="s"))
+    assert {one.outcome for one in results} <= {"ok", "invalid"}
+    assert all(len(one.text) < 5000 for one in results)
 
 
 @pytest.mark.parametrize("unit", ["word ", "x", "://", "token"])

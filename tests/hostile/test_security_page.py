@@ -16,7 +16,7 @@ from clawft_trio.context import bootstrap
 from clawft_trio.context.memory import Memory
 from clawft_trio.llm import response_builder
 from clawft_trio.mcp import tool_call, toolset
-from clawft_trio.tools import FanOutPolicy, call_ids, json_schema, path_locks, truncate, workspace
+from clawft_trio.tools import FanOutPolicy, arguments, call_ids, fan_out, json_schema, path_locks, truncate, workspace
 from clawft_trio.tools.builtin import FetchPolicy, FilePolicy, charset, files, search
 from clawft_trio.tools.child_process import ChildPolicy
 from clawft_trio.tools.thread_pool import ThreadPool
@@ -40,6 +40,8 @@ FIGURES = {
         FanOutPolicy().longest_arguments / MIB,
         codec._MOST_CHECKED / MIB,
     ),
+    "values in the arguments of a tool call; size from which they are read in a thread, above which broken ones are not "
+    "repaired": (arguments.MOST_VALUES, fan_out._LARGE_ARGUMENTS, large_json.LARGE),
     "a large result of a tool": (large_json.LARGE / KIB, truncate._MOST_PARSED / MIB),
     "a large message or result of a session": (sessions.LARGE / MIB,),
     "ids of tool calls": (call_ids.MAX_ID,),

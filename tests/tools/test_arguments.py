@@ -200,5 +200,5 @@ async def test_a_tool_may_refuse_what_does_not_fit():
 
 def test_huge_arguments_are_taken_as_they_are():
     made = tool(search)
-    text = json.dumps({"query": "a", "tags": ["x"] * 100_000, "limit": 5.0})
-    assert len(read(text, made).values["tags"]) == 100_000
+    text = json.dumps({"query": "a", "tags": ["x"] * 40_000, "limit": 5.0})
+    assert len(read(text, made).values["tags"]) == 40_000

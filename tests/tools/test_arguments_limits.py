@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 
 from clawft_trio.errors import InvalidArguments, Problem
-from clawft_trio.tools.arguments import read_arguments
+from clawft_trio.large_json import LARGE
+from clawft_trio.tools.arguments import MOST_VALUES, read_arguments
 from clawft_trio.tools.json_schema import SchemaCheck
 
 
@@ -367,3 +369,74 @@ def test_a_python_literal_is_read_up_to_ten_thousand_characters(length: int, rea
     else:
         with pytest.raises(InvalidArguments):
             read(text, of(TEXT))
+
+
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize("value", ["1", "{}", '["a"]', f'"{"x" * 10}"'])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_arguments_have_up_to_fifty_thousand_values(value: str, wrapped: bool, more: int) -> None:
+    each = 2 if value.startswith("[") else 1
+    # Besides the items: the object and its two arrays.
+    count, rest = divmod(MOST_VALUES - 3, each)
+    text = f'{{"a": [{",".join([value] * count)}], "b": [{",".join(["1"] * (rest + more))}]}}'
+    schema = of({"type": "array"})
+    if more:
+        with pytest.raises(InvalidArguments, match="more than 50000 values"):
+            read(json.dumps(text) if wrapped else text, schema)
+    else:
+        assert len(read(json.dumps(text) if wrapped else text, schema).values["a"]) == count
+
+
+def test_a_list_in_a_text_counts_like_any_other() -> None:
+    text = json.dumps({"a": [json.dumps([1] * 30_000)] * 2})
+    with pytest.raises(InvalidArguments):
+        read(text, of({"type": "array", "items": {"type": "array"}}))
+
+
+@pytest.mark.parametrize(
+    "broken", ['{{"a": 1, "b": "{0}",}}', '```json\n{{"a": 1, "b": "{0}"}}\n```', '{{"a": 1, "b": "{0}\n"}}']
+)
+def test_a_large_text_is_parsed_and_a_large_broken_one_is_not_repaired(broken: str) -> None:
+    schema = {"type": "object", "properties": {"a": INTEGER, "b": TEXT}}
+    assert read(broken.format("x"), schema).values["a"] == 1
+    with pytest.raises(InvalidArguments):
+        read(broken.format("x" * LARGE), schema)
+    assert len(read(json.dumps({"a": 1, "b": "x" * LARGE}), schema).values["b"]) == LARGE
+
+
+SLOW = {
+    "escaped quotes": lambda n: '{"' + '\\"' * n,
+    "escaped quotes before a line end": lambda n: '{"' + '\\"' * n + "\\\n",
+    "escaped quotes before a backslash": lambda n: '{"' + '\\"' * n + "\\",
+    "a fence without an end": lambda n: "```json\n" + "\n" * n + "{",
+    "a fence in a fence": lambda n: "```" + "\n```" * n + "x",
+    "commas": lambda n: '{"a": 1' + ", " * n,
+}
+
+
+@pytest.mark.parametrize("make", SLOW.values(), ids=SLOW)
+def test_the_time_of_a_broken_text_grows_no_faster_than_its_length(make) -> None:
+    def cost(count: int) -> float:
+        began = time.thread_time()
+        with pytest.raises(InvalidArguments):
+            read(make(count), of(INTEGER))
+        return time.thread_time() - began
+
+    small, large = min(cost(1000) for _ in range(3)), cost(16_000)
+    # 16 times the length; with a quadratic reader 256 times the time.
+    assert large < 60 * small + 0.02
+
+
+def test_the_time_of_unique_items_grows_no_faster_than_their_number() -> None:
+    checked = SchemaCheck(of({"type": "array", "uniqueItems": True}))
+
+    def cost(count: int) -> float:
+        value = {"a": [{"x": number} for number in range(count)]}
+        began = time.thread_time()
+        assert checked.problems(value) == []
+        return time.thread_time() - began
+
+    small, large = min(cost(200) for _ in range(3)), cost(2000)
+    assert large < 40 * small + 0.02
+    (problem,) = checked.problems({"a": [{"x": 1}, {"x": True}, {"x": 1.0}]})
+    assert problem.path == "$.a"
