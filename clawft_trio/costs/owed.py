@@ -7,7 +7,9 @@ once, because a closed charge does not change.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -46,7 +48,8 @@ class OwedFile:
 
         Cancellation: they are written or not.
         """
-        data = b"".join(encode_json(_to_json(closing)) + b"\n" for closing in closings)
+        # A line begins on a new line, because a full disk may have cut the one before.
+        data = b"".join(b"\n" + encode_json(_to_json(closing)) + b"\n" for closing in closings)
         await trio.to_thread.run_sync(_append, self.path, data)
 
     async def take(self) -> tuple[tuple[Closing, ...], Path | None]:
@@ -75,22 +78,34 @@ class OwedFile:
 
 def _append(path: Path, data: bytes) -> None:
     # One write to a file that is open for appending: lines of several processes do not mix.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    descriptor = _open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
-        os.write(descriptor, data)
+        if os.write(descriptor, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
+def _open(path: Path | str, flags: int) -> int:
+    """Open a file; what is at *path* and is no file, such as a pipe without its other end, is refused at once."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o600)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a file", str(path))
+    return descriptor
+
+
 def _take(path: Path) -> tuple[tuple[Closing, ...], Path | None]:
     # A unique name, so that two processes never read the same file; an earlier file that was not deleted goes first.
-    left = sorted(path.parent.glob(f"{path.name}.taken-*"))
+    left = sorted(file for file in path.parent.glob(f"{path.name}.taken-*") if file.is_file())
+    if not left and not path.is_file():
+        return (), None
     taken = left[0] if left else path.with_name(f"{path.name}.taken-{new_id()}")
     try:
         if not left:
             path.rename(taken)
-        with taken.open("rb") as file:
+        with open(taken, "rb", opener=_open) as file:
             data = file.read(_MOST)
     except FileNotFoundError:
         return (), None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
-from clawft_trio.errors import StoreTooNew
+from clawft_trio.errors import StoreCorrupt, StoreTooNew
 from clawft_trio.store.dialect import schema_for_postgres
 from clawft_trio.store.interface import Connection, Engine
 
@@ -66,25 +66,32 @@ def newest_versions(migrations: Iterable[Migration]) -> dict[str, int]:
     return newest
 
 
-def present_versions(connection: Connection, *, engine: Engine) -> dict[str, int]:
+def present_versions(connection: Connection, *, engine: Engine) -> dict[str, object]:
     """Return the version of each component in the database; empty for a new one."""
     if connection.execute(_HAS_VERSIONS[engine]).fetchone() is None:
         return {}
-    return dict(connection.execute("SELECT room, version FROM schema_versions").fetchall())
+    rows = connection.execute("SELECT room, version FROM schema_versions").fetchall()
+    return {component: version for component, version in rows if isinstance(component, str)}
 
 
-def missing(migrations: Sequence[Migration], present: Mapping[str, int], *, source: str) -> tuple[Migration, ...]:
+def missing(migrations: Sequence[Migration], present: Mapping[str, object], *, source: str) -> tuple[Migration, ...]:
     """Return the steps that the database does not have yet.
 
     Raises:
+      StoreCorrupt: a version in the database is no number.
       StoreTooNew: the database has tables that are newer than *migrations*.
     """
+    versions: dict[str, int] = {}
     for component, newest in newest_versions(migrations).items():
-        if present.get(component, 0) > newest:
+        version = present.get(component, 0)
+        if not isinstance(version, int):
+            raise StoreCorrupt(f"{source}: the version of {component} is no number", path=source)
+        if version > newest:
             raise StoreTooNew(
-                f"{source}: {component} has version {present[component]}, and this program knows {newest}", path=source
+                f"{source}: {component} has version {version}, and this program knows {newest}", path=source
             )
-    return tuple(step for step in migrations if step.version > present.get(step.component, 0))
+        versions[component] = version
+    return tuple(step for step in migrations if step.version > versions[step.component])
 
 
 def apply(connection: Connection, migrations: Sequence[Migration], *, engine: Engine, source: str) -> None:

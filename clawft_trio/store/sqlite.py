@@ -7,9 +7,10 @@ import sqlite3
 import stat
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 import trio
 
@@ -19,7 +20,7 @@ from clawft_trio.store.interface import Connection, Durability, Engine, Listener
 from clawft_trio.store.listeners import Listeners
 from clawft_trio.store.migrations import Migration, apply, missing, present_versions
 from clawft_trio.store.sqlite_errors import Named, is_locked
-from clawft_trio.store.sqlite_lanes import Lane, Reader, SharedConnection, Writer
+from clawft_trio.store.sqlite_lanes import Lane, Reader, SharedConnection, Writer, beside
 
 T = TypeVar("T")
 
@@ -178,6 +179,14 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(writer: Writer, path: Path, steps: tuple[Migration, ...], durability: Durability) -> None:
+    try:
+        _bring_into_use(writer, path, steps, durability)
+    except StoreError:
+        _close_unchanged(writer._connection, path)
+        raise
+
+
+def _bring_into_use(writer: Writer, path: Path, steps: tuple[Migration, ...], durability: Durability) -> None:
     source, connection = str(path), writer._connection
     with Named(source):
         _refuse_foreign(connection, source)
@@ -186,9 +195,23 @@ def _prepare(writer: Writer, path: Path, steps: tuple[Migration, ...], durabilit
         # Several processes may open a new file at once; only one of them can switch it to WAL.
         _retry_while_locked(lambda: connection.execute("PRAGMA journal_mode = WAL"), writer._busy)
         writer.set_durability(durability)
-        writer.watch(path)
         connection.execute("PRAGMA foreign_keys = ON")
     _migrate(writer, steps, source)
+    writer.watch(path)
+
+
+def _close_unchanged(connection: sqlite3.Connection, path: Path) -> None:
+    """Close *connection* and leave file and log as they are: the log may be that of another file, left after a copy.
+
+    SQLite's last connection to a file moves the log into it. Here that is one which cannot write.
+    """
+    log = beside(path, "-wal")
+    if not log.exists() or not log.stat().st_size:
+        return
+    with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True)) as last:
+        with suppress(sqlite3.Error):
+            last.execute("SELECT 1 FROM sqlite_master")
+        connection.close()
 
 
 def _retry_while_locked(attempt: Callable[[], object], busy: float) -> None:
@@ -222,6 +245,10 @@ def _make_private_file(path: Path) -> None:
         raise StoreError(f"{path}: cannot be opened: {exc.strerror}", path=str(path)) from exc
     if not stat.S_ISREG(found.st_mode):
         raise StoreError(f"{path}: cannot be opened: it is not a file", path=str(path))
+    # SQLite would wait for the other end of a pipe, or delete it.
+    for other in (beside(path, suffix) for suffix in ("-journal", "-wal", "-shm")):
+        if other.exists() and not other.is_file():
+            raise StoreError(f"{path}: cannot be opened: {other.name} is not a file", path=str(path))
     if 0 < found.st_size < _SMALLEST_DATABASE:
         raise StoreCorrupt(f"{path}: is too short for a database", path=str(path))
     if not found.st_mode & stat.S_IWUSR:

@@ -180,6 +180,12 @@ class _RolledBack(Exception):
     """The failure of one job has rolled back the transaction of its group."""
 
 
+def beside(path: Path, suffix: str) -> Path:
+    """Return the path of SQLite's file with *suffix* for the database at *path*: it is beside the target of a link."""
+    real = path.resolve()
+    return real.with_name(real.name + suffix)
+
+
 def _identity(path: Path) -> tuple[int, int] | None:
     """Return the identity of the file at *path*; None when there is none."""
     try:
@@ -208,7 +214,7 @@ class Writer(Lane):
         self.synced: int = 0
         self._busy = busy
         self._listeners = listeners
-        self._file: tuple[Path, tuple[int, int] | None] | None = None
+        self._files: Sequence[tuple[Path, tuple[int, int] | None]] = ()
         #: whether a commit ever waits for the disk, and whether the next one does
         self._may_sync: bool = False
         self._syncs: bool = False
@@ -216,10 +222,13 @@ class Writer(Lane):
         connection.create_function("notify_listeners", 1, self._texts.append)
 
     def watch(self, path: Path) -> None:
-        """Refuse to write from now on while the file at *path* is not the one that it is now."""
+        """Refuse to write from now on while the file at *path*, or one of its logs, is not the one that it is now.
+
+        The logs are there while a connection has used them.
+        """
         # Absolute, because the program may change its directory.
-        whole = path.absolute()
-        self._file = whole, _identity(whole)
+        files = (path.absolute(), beside(path, "-wal"), beside(path, "-shm"))
+        self._files = [(file, _identity(file)) for file in files]
 
     async def run(self, function: Work[T], *, durable: bool, large: bool = False) -> T:
         """Run *function* in a transaction.
@@ -279,9 +288,11 @@ class Writer(Lane):
 
     def begin(self, wanted: Callable[[], object]) -> bool:
         """Lock the database for writing; return False when none of its jobs is wanted any more."""
-        if self._file is not None and _identity(self._file[0]) != self._file[1]:
-            # What is written to a file without a name is lost, and other processes use another file.
-            raise StoreError(f"{self._source}: the file was removed or replaced while it was open", path=self._source)
+        for file, identity in self._files:
+            if _identity(file) != identity:
+                # What is written to a file without a name is lost, and other processes use another file.
+                text = f"the file {file.name} was removed or replaced while it was open"
+                raise StoreError(f"{self._source}: {text}", path=self._source)
         deadline = time.monotonic() + self._busy
         while True:
             try:

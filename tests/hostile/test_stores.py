@@ -6,6 +6,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,52 @@ async def test_what_is_no_file_is_a_typed_error(tmp_path: Path, kind: str) -> No
         await use(path)
 
 
+@pytest.mark.parametrize("suffix", ["-journal", "-wal", "-shm"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["a pipe", "a folder"])
+async def test_what_is_no_file_in_place_of_a_log_is_a_typed_error_at_once(tmp_path: Path, suffix: str, make) -> None:
+    (tmp_path / "real").mkdir()
+    path = tmp_path / "link.db"
+    path.symlink_to(tmp_path / "real" / "s.db")
+    await a_store(tmp_path / "real" / "s.db")
+    make(tmp_path / "real" / f"s.db{suffix}")
+    before = [(one.name, one.lstat()) for one in sorted((tmp_path / "real").iterdir())]
+    with trio.fail_after(20), pytest.raises(StoreError, match=f"s.db{suffix} is not a file"):
+        await use(path)
+    assert [(one.name, one.lstat()) for one in sorted((tmp_path / "real").iterdir())] == before
+
+
+async def test_a_file_with_the_log_of_another_one_is_refused_and_both_stay_as_they_are(tmp_path: Path) -> None:
+    # As after a copy was put in place of a file whose program was killed, but not in place of its log.
+    path, log = tmp_path / "s.db", tmp_path / "s.db-wal"
+    await a_store(path)
+    with closing(sqlite3.connect(tmp_path / "other.db")) as db:
+        db.execute("pragma journal_mode = wal")
+        db.execute("create table t (a)")
+        log.write_bytes((tmp_path / "other.db-wal").read_bytes())
+    before = path.read_bytes(), log.read_bytes()
+    with pytest.raises(StoreError):
+        await use(path)
+    assert (path.read_bytes(), log.read_bytes()) == before
+    log.unlink()
+    assert await use(path) == "fine"
+
+
+@pytest.mark.parametrize("row", ["('sessions', 'two')", "('sessions', null)"])
+async def test_versions_that_are_no_numbers_are_a_typed_error(tmp_path: Path, row: str) -> None:
+    path = tmp_path / "s.db"
+    await a_store(path)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(f"""
+            drop table schema_versions;
+            create table schema_versions (room, version);
+            insert into schema_versions values {row};
+        """)
+    before = path.read_bytes()
+    with pytest.raises(StoreCorrupt):
+        await use(path)
+    assert path.read_bytes() == before
+
+
 def test_a_corrupt_store_is_a_store_error() -> None:
     assert issubclass(StoreCorrupt, StoreError)
 
@@ -217,6 +264,8 @@ MEANWHILE = {
         """create trigger "t_{0}" before insert on "{0}" begin select raise(abort, 'no'); end"""
     ),
     "tables that were renamed": _altered('alter table "{0}" rename to "x_{0}"'),
+    "its log removed": lambda path: path.with_name(f"{path.name}-wal").unlink(),
+    "the index of its log removed": lambda path: path.with_name(f"{path.name}-shm").unlink(),
     "a log of nonsense": lambda path: path.with_name(f"{path.name}-wal").write_bytes(b"\xff" * 40_000),
 }
 

@@ -453,7 +453,7 @@ async def test_each_task_of_a_group_has_its_own_error(tmp_path: Path) -> None:
                 nursery.start_soon(write, store, f"{n}")
         assert len({id(error) for error in errors}) == number
         assert {(str(error), error.path) for error in errors} == {
-            (f"{path}: the file was removed or replaced while it was open", str(path))
+            (f"{path}: the file {path.name} was removed or replaced while it was open", str(path))
         }
         assert store.statistics().rolled_back == number
         (tmp_path / "elsewhere.db").rename(path)
