@@ -166,8 +166,8 @@ def _folder_name(sender: str) -> str:
 
 
 def _append(workspace: str, path: str, text: str, max_bytes: int) -> None:
-    folder, root = os.path.dirname(path), os.path.realpath(workspace)
-    if os.path.commonpath([root, os.path.realpath(folder)]) != root:
+    folder, root = os.path.dirname(path), real_path(workspace)
+    if os.path.commonpath([root, real_path(folder)]) != root:
         raise InvalidData([Problem("$", "a link leads out of the workspace")], source=path)
     os.makedirs(folder, mode=0o700, exist_ok=True)
     # Readable by its owner only.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -35,7 +36,7 @@ class Confinement:
         """
         folder, name = os.path.split(os.path.abspath(path))
         if stat.S_ISLNK(os.lstat(path).st_mode):
-            target = os.path.realpath(path)
+            target = real_path(path)
         else:
             target = os.path.join(self._real(folder), name)
         return not _below(target, self._real(root))
@@ -53,8 +54,21 @@ class Confinement:
 
     def _real(self, folder: str) -> str:
         if folder not in self._resolved:
-            self._resolved[folder] = os.path.realpath(folder)
+            self._resolved[folder] = real_path(folder)
         return self._resolved[folder]
+
+
+def real_path(path: str) -> str:
+    """Return *path* without symbolic links.
+
+    Raises:
+      OSError: a chain of links is too long.
+    """
+    try:
+        return os.path.realpath(path)
+    except RecursionError:
+        # It follows a link of a link by a call of itself, and without the kernel's limit of 40.
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from None
 
 
 def _below(path: str, root: str) -> bool:

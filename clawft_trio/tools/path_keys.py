@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeAlias
 
+from clawft_trio.files.confinement import real_path
+
 PathKey: TypeAlias = tuple[str, ...]
 """The names from the file system's root down; the key of a directory is a prefix of the keys of its contents."""
 
@@ -31,11 +33,12 @@ def path_keys(paths: Iterable[str | Path], root: str | Path | None = None, *, ls
 
     Raises:
       ValueError: a path is invalid (NUL, lone surrogates).
+      OSError: a path leads through too many links.
     """
     start = os.getcwd() if root is None else os.fspath(root)
     # One cache for all, because calls of one turn mostly name files of a few directories.
     folds: dict[str, bool] = {}
-    return [_key(os.path.realpath(os.path.join(start, path)), folds, lstat) for path in paths]
+    return [_key(real_path(os.path.join(start, path)), folds, lstat) for path in paths]
 
 
 def _key(path: str, folds: dict[str, bool], lstat: Lstat) -> PathKey:

@@ -179,6 +179,7 @@ class PathLocks:
 
         Raises:
           ValueError: on entry: a path is invalid (NUL).
+          OSError: on entry: a path leads through too many links.
 
         Cancellation: a waiting task leaves the queue; nothing is held.
         """

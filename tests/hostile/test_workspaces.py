@@ -215,3 +215,24 @@ async def test_other_files_of_the_memory_stay_in_reach(tmp_path: Path) -> None:
     call = ToolCall(id="c", name="read_file", arguments='{"path": "memory/MEMORY.md"}')
     (result,) = await registry.execute_all([call], ToolContext(auth=AuthContext.local(), session="s"))
     assert result.text == "shared"
+
+
+async def test_a_chain_of_thousands_of_links_fails_the_calls_that_name_it_and_no_other(tmp_path: Path) -> None:
+    for number in range(1500):
+        (tmp_path / f"l{number}").symlink_to(f"l{number + 1}")
+    (tmp_path / "memory").symlink_to("l0")
+    (tmp_path / "AGENTS.md").symlink_to("l0")
+    calls = [
+        CallTool("read_file", {"path": "l0"}),
+        CallTool("read_file", {"path": "memory/MEMORY.md"}),
+        CallTool("list_directory", {"path": "l0/x"}),
+        CallTool("list_directory", {"path": "l1490"}),
+        CallTool("memory_append", {"entry": "x"}),
+        CallTool("search_files", {"files": "l1"}),
+    ]
+    model = ScriptedProvider([*calls, Finish()], [Say("fine"), Finish()], name="p")
+    async with open_agent(["p/m"], providers={"p": model}, workspace=tmp_path) as agent:
+        reply = await agent.ask("q")
+    assert reply.text == "fine"
+    assert [one.outcome for one in reply.tools[:5]].count("ok") == 0
+    assert reply.tools[5].text == "l1"
