@@ -1,8 +1,8 @@
 """Run one child process to its end; no process, pipe or task remains.
 
 The process leads a separate session and process group. The whole group is killed when the process ends, is cancelled or
-exceeds its time. A process that left the group with a new session (setsid) cannot be found and keeps running; the call
-does not wait for it.
+exceeds its time, and on Linux every other group of the session (job control, `timeout`). A process that left the session
+(setsid) cannot be found and keeps running; the call does not wait for it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,12 @@ _DEATH = 5.0
 """Seconds that the kernel gets to end a killed process; longer only if the process is stuck in a driver."""
 
 _CHUNK = 1 << 16
+
+_PROCESSES = "/proc"
+"""Processes have folders here, on Linux."""
+
+_MOST_ROUNDS = 10
+"""Number of searches for processes of a session, which may start others meanwhile."""
 
 _DESCRIPTORS = "/proc/self/fd"
 """Descriptors of this process, on Linux. Elsewhere (macOS) the child runs a line of Python to change its directory."""
@@ -80,12 +86,14 @@ async def run_child(
     began = trio.current_time()
     outputs = _Output(policy.longest_output), _Output(policy.longest_output)
     exit_code, held = None, False
-    async with _open_group(argv, cwd, environment, policy.grace) as process:
+    async with _open_group(argv, cwd, environment, policy.grace) as group:
         with trio.CancelScope(deadline=began + policy.total):
             async with open_hidden_nursery() as nursery:
-                _start_pumps(nursery, process, outputs, stdin)
-                exit_code = await _wait_and_kill_rest(process)
-                # A process that still holds the pipes has left the group: do not wait for it.
+                _start_pumps(nursery, group.process, outputs, stdin)
+                await _wait_exiting(group.process)
+                with trio.CancelScope(shield=True):
+                    exit_code = await group.kill_and_reap()
+                # A process that still holds the pipes has left the session: do not wait for it.
                 nursery.cancel_scope.deadline = trio.current_time() + policy.grace
             held = nursery.cancel_scope.cancelled_caught
     return Finished(
@@ -100,7 +108,7 @@ async def run_child(
 @asynccontextmanager
 async def _open_group(
     argv: Sequence[str], cwd: str | int, environment: Mapping[str, str], grace: float
-) -> AsyncGenerator[trio.Process, None]:
+) -> AsyncGenerator[_Group, None]:
     process = await trio.lowlevel.open_process(
         argv,
         stdin=subprocess.PIPE,
@@ -110,11 +118,12 @@ async def _open_group(
         start_new_session=True,
         **_start_in(cwd),
     )
+    group = _Group(process)
     try:
-        yield process
+        yield group
     finally:
         with trio.move_on_after(grace + _DEATH, shield=True):
-            await _end(process, grace)
+            await group.end(grace)
 
 
 def _start_in(cwd: str | int) -> dict[str, Any]:
@@ -127,26 +136,64 @@ def _start_in(cwd: str | int) -> dict[str, Any]:
     return {"preexec_fn": partial(os.fchdir, cwd)}
 
 
-async def _end(process: trio.Process, grace: float) -> None:
-    """End the group and the process, and close the pipes."""
-    try:
-        if process.returncode is None:
-            _signal_group(process, signal.SIGTERM)
-            with trio.move_on_after(grace):
-                await _wait_exiting(process)
-            _signal_group(process, signal.SIGKILL)
-            await process.wait()
-    finally:
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            if pipe is not None:
-                await trio.aclose_forcefully(pipe)
+@attrs.define(eq=False)
+class _Group:
+    """A process, its process group and its session, which all have the same number."""
+
+    process: trio.Process
+    #: whether the number may belong to other processes now. `Process.returncode` cannot be used for this, because it
+    #: reaps a process that has ended.
+    reaped: bool = False
+
+    async def end(self, grace: float) -> None:
+        """End the group and the process, and close the pipes."""
+        try:
+            if not self.reaped:
+                _signal_group(self.process, signal.SIGTERM)
+                with trio.move_on_after(grace):
+                    await _wait_exiting(self.process)
+                await self.kill_and_reap()
+        finally:
+            for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+                if pipe is not None:
+                    await trio.aclose_forcefully(pipe)
+
+    async def kill_and_reap(self) -> int:
+        """Kill every process of the group and of the session, and return the exit code."""
+        _signal_group(self.process, signal.SIGKILL)
+        # In a thread of its own, because waiting for one of the tools' threads would have no bound.
+        await trio.to_thread.run_sync(_kill_session, self.process.pid, limiter=trio.CapacityLimiter(1))
+        self.reaped = True
+        return await self.process.wait()
 
 
-async def _wait_and_kill_rest(process: trio.Process) -> int:
-    """Wait for the process, and kill the rest of its group."""
-    await _wait_exiting(process)
-    _signal_group(process, signal.SIGKILL)
-    return await process.wait()
+def _kill_session(session: int) -> None:
+    """Kill the processes of a session that have other groups; only on Linux can they be listed. Blocks."""
+    killed = {session}
+    for _ in range(_MOST_ROUNDS):
+        try:
+            found = {int(name) for name in os.listdir(_PROCESSES) if name.isdecimal()} - killed
+        except OSError:
+            return
+        new = {number for number in found if _killed(number, session)}
+        if not new:
+            return
+        killed |= new
+
+
+def _killed(number: int, session: int) -> bool:
+    """Kill a process if it belongs to *session*."""
+    with suppress(OSError, AttributeError):
+        if os.getsid(number) == session:
+            descriptor = os.pidfd_open(number)
+            try:
+                # The number may have been given to another process before it was opened.
+                if os.getsid(number) == session:
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                    return True
+            finally:
+                os.close(descriptor)
+    return False
 
 
 async def _wait_exiting(process: trio.Process) -> None:

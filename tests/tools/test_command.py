@@ -176,7 +176,34 @@ async def test_children_that_outlive_a_program_are_killed_and_do_not_hold_it_up(
         await gone(pid)
 
 
-async def test_a_process_that_leaves_the_group_is_not_found_but_holds_nothing_up(tmp_path):
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the processes of a session")
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_children_in_a_group_of_their_own_are_killed(tmp_path, cancelled):
+    """Job control of a shell makes such groups, and so does `timeout`."""
+    registry = registry_of(tmp_path, PYTHON, total=30, grace=0.1)
+    code = FAMILY.replace("subprocess.Popen([", "subprocess.Popen(process_group=0, args=[")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, registry, sys.executable, "-c", code + "time.sleep(99)" * cancelled, "pids")
+        pids = await family(tmp_path)
+        if cancelled:
+            nursery.cancel_scope.cancel(reason="test")
+    for pid in pids:
+        await gone(pid)
+
+
+async def test_children_of_a_program_that_ends_as_it_is_cancelled_are_killed(tmp_path):
+    registry = registry_of(tmp_path, PYTHON, total=30)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, registry, sys.executable, "-c", FAMILY + "time.sleep(0.2)", "pids")
+        parent, child = await family(tmp_path)
+        # It ends while the event loop does something else, so that its end and the cancellation are seen together.
+        while alive(parent):
+            time.sleep(0.001)  # noqa: ASYNC251
+        nursery.cancel_scope.cancel(reason="test")
+    await gone(child)
+
+
+async def test_a_process_that_leaves_the_session_is_not_found_but_holds_nothing_up(tmp_path):
     """setsid is the one way out: it takes an operating system's sandbox to close it."""
     registry = registry_of(tmp_path, PYTHON, total=30, grace=0.2)
     code = FAMILY.replace("subprocess.Popen([", "subprocess.Popen(start_new_session=True, args=[")
