@@ -15,6 +15,7 @@ import trio
 from clawft_trio.context.control_tokens import without_control_tokens
 from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.files import FileCache, Reads, StrPath
+from clawft_trio.files.confinement import Confinement, real_path
 from clawft_trio.tools.path_locks import PathLocks
 
 # A link in an untrusted workspace must not redirect the model's writes to another file.
@@ -167,8 +168,9 @@ def _folder_name(sender: str) -> str:
 
 def _append(workspace: str, path: str, text: str, max_bytes: int) -> None:
     folder, root = os.path.dirname(path), real_path(workspace)
+    outside = InvalidData([Problem("$", "a link leads out of the workspace")], source=path)
     if os.path.commonpath([root, real_path(folder)]) != root:
-        raise InvalidData([Problem("$", "a link leads out of the workspace")], source=path)
+        raise outside
     os.makedirs(folder, mode=0o700, exist_ok=True)
     # Readable by its owner only.
     descriptor = os.open(path, _APPEND_FLAGS, 0o600)
@@ -176,6 +178,9 @@ def _append(workspace: str, path: str, text: str, max_bytes: int) -> None:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
+        if Confinement(()).opened_outside(descriptor, root):
+            # The folder was replaced by a link after the check.
+            raise outside
         size = state.st_size
         data = f"{text}\n\n".encode()
         if size and os.pread(descriptor, 1, size - 1) != b"\n":

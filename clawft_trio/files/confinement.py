@@ -35,10 +35,8 @@ class Confinement:
           OSError: there is nothing at *path*.
         """
         folder, name = os.path.split(os.path.abspath(path))
-        if stat.S_ISLNK(os.lstat(path).st_mode):
-            target = real_path(path)
-        else:
-            target = os.path.join(self._real(folder), name)
+        is_link = stat.S_ISLNK(os.lstat(path).st_mode)
+        target = real_path(path) if is_link else os.path.join(self._real(folder), name)
         return not _below(target, self._real(root))
 
     def opened_outside(self, descriptor: int, root: str) -> bool:

@@ -1,8 +1,8 @@
 """Run one child process to its end; no process, pipe or task remains.
 
 The process leads a separate session and process group. The whole group is killed when the process ends, is cancelled or
-exceeds its time, and on Linux every other group of the session (job control, `timeout`). A process that left the session
-(setsid) cannot be found and keeps running; the call does not wait for it.
+exceeds its time, and on Linux every other group of the session (job control, `timeout`). A process that left the
+session (setsid) cannot be found and keeps running; the call does not wait for it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -27,7 +28,7 @@ _DEATH = 5.0
 
 _CHUNK = 1 << 16
 
-_PROCESSES = "/proc"
+_PROCESSES = Path("/proc")
 """Processes have folders here, on Linux."""
 
 _MOST_ROUNDS = 10
@@ -172,7 +173,7 @@ def _kill_session(session: int) -> None:
     killed = {session}
     for _ in range(_MOST_ROUNDS):
         try:
-            found = {int(name) for name in os.listdir(_PROCESSES) if name.isdecimal()} - killed
+            found = {int(one.name) for one in _PROCESSES.iterdir() if one.name.isdecimal()} - killed
         except OSError:
             return
         new = {number for number in found if _killed(number, session)}

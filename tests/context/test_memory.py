@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import resource
 import stat
+import sys
 import tempfile
 from pathlib import Path
 
@@ -255,6 +256,23 @@ async def test_no_link_leads_the_pen_out_of_the_workspace(tmp_path):
     with pytest.raises(OSError):
         await memory(folder).append("gotcha")
     assert (outside / "MEMORY.md").read_text() == "mine" and len(list(outside.iterdir())) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux names the file of a descriptor")
+async def test_a_folder_that_is_replaced_by_a_link_after_the_check_leads_nowhere(tmp_path, monkeypatch):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "MEMORY.md").write_text("mine")
+    make = os.makedirs
+
+    def make_and_swap(folder, **options):
+        make(folder, **options)
+        Path(folder).rmdir()
+        Path(folder).symlink_to(tmp_path / "outside")
+
+    monkeypatch.setattr(os, "makedirs", make_and_swap)
+    with pytest.raises(InvalidData, match="out of the workspace"):
+        await memory(tmp_path / "workspace").append("gotcha")
+    assert (tmp_path / "outside" / "MEMORY.md").read_text() == "mine"
 
 
 @settings(deadline=None, max_examples=60)
