@@ -262,6 +262,7 @@ async def test_no_link_leads_the_pen_out_of_the_workspace(tmp_path):
 async def test_a_folder_that_is_replaced_by_a_link_after_the_check_leads_nowhere(tmp_path, monkeypatch):
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "MEMORY.md").write_text("mine")
+    (tmp_path / "workspace").mkdir()
     make = os.makedirs
 
     def make_and_swap(folder, **options):
