@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import trio
+from cli.program import CLEAN, run
 from cli.terminal import open_terminal
-from cli.test_cli import CLEAN, run
 
 from clawft_trio.testing import Finish, Say, Status, Wait, open_fault_server
 

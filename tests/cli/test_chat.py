@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from cli.program import run
 from cli.terminal import open_terminal
-from cli.test_cli import run
 
 from clawft_trio.testing import CallTool, Finish, Hang, ResetConnection, Say, Status, Wait, open_fault_server
 

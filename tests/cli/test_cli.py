@@ -1,4 +1,4 @@
-"""The command line as its user meets it: child processes, exit codes, and never a traceback."""
+"""The command line as its user meets it: arguments, streams, signals and exit codes."""
 
 from __future__ import annotations
 
@@ -7,36 +7,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
+from cli.program import CLEAN, run
 
 from clawft_trio.attempts import Usage
 from clawft_trio.mcp import HttpServer, open_mcp
 from clawft_trio.testing import CallTool, FaultServer, Finish, Hang, Page, Say, Status, open_fault_server
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
-
-CLEAN = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
-
-
-async def run(
-    *arguments: str, env: Mapping[str, str] | None = None, stdin: bytes | int = b""
-) -> subprocess.CompletedProcess[bytes]:
-    with trio.fail_after(60):
-        done = await trio.run_process(
-            [sys.executable, "-m", "clawft_trio", *arguments],
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-            env={**CLEAN, "COLUMNS": "100", **(env or {})},
-            stdin=stdin,
-        )
-    assert b"Traceback" not in done.stderr, done.stderr.decode()
-    return done
 
 
 async def test_the_demo_gets_its_answer_through() -> None:

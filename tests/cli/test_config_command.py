@@ -6,7 +6,7 @@ import json
 import stat
 from pathlib import Path
 
-from cli.test_cli import run
+from cli.program import run
 from jsonschema import Draft202012Validator
 
 from clawft_trio.config import parse_config

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from cli.program import run
 from cli.terminal import open_terminal
-from cli.test_cli import run
 from net.servers import Conversation, Talk, answering, hear_nothing, open_server, response
 
 from clawft_trio.testing import Finish, Say, open_fault_server

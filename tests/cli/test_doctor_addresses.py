@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from cli.test_cli import run
+from cli.program import run
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from cli.test_cli import run
+from cli.program import run
 from typer.testing import CliRunner
 
 from clawft_trio.agent import Agent

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
+from cli.program import run
 from cli.terminal import open_terminal
-from cli.test_cli import run
 
 from clawft_trio.testing import Finish, Say, open_fault_server
 

@@ -2,80 +2,30 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
-import struct
 import sys
-import termios
 from pathlib import Path
 
 import pytest
-import trio
-from cli.terminal import _CODES, CLEAN
+from cli.program import run_on_terminal
+from cli.terminal import _CODES
 from cli.test_new_user import COMMANDS
 
 from clawft_trio.testing import Finish, Say, open_fault_server
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="a pseudo-terminal")
 
-# Runs many commands one after another in one process, with a line before each that the reader splits at.
-_LEADER = """
-import json, sys
-from clawft_trio.cli.main import main
-for arguments in json.loads(sys.argv[1]):
-    print("@@@", json.dumps(arguments), flush=True)
-    sys.argv = ["clawft-trio", *arguments]
-    try:
-        main()
-    except SystemExit:
-        pass
-    sys.stdout.flush(); sys.stderr.flush()
-"""
-
 
 async def on_terminal(commands: list[list[str]], columns: int, **env: str) -> dict[str, list[str]]:
     """The lines that each of *commands* prints on a terminal that is *columns* wide."""
-    ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    environ = {name: value for name, value in CLEAN.items() if not name.startswith(("LC_", "LANG", "COLUMNS"))}
-    process = await trio.lowlevel.open_process(
-        [sys.executable, "-c", _LEADER, json.dumps(commands)],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**environ, **env},
-        start_new_session=True,
-    )
-    os.close(theirs)
-    written = b""
-    try:
-        while True:
-            await trio.lowlevel.wait_readable(ours)
-            try:
-                piece = os.read(ours, 65536)
-            except OSError:  # once the other end is closed, Linux answers EIO and others end the file
-                break
-            if not piece:
-                break
-            written += piece
-        await process.wait()
-    finally:
-        os.close(ours)
-        if process.returncode is None:
-            process.kill()
-            with trio.CancelScope(shield=True):
-                await process.wait()
-    # A status line is written over itself.
-    text = re.sub(r"[^\n]*\r(?!\n)", "", _CODES.sub("", written.decode()))
     found: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in text.replace("\r", "").split("\n"):
-        if line.startswith("@@@ "):
-            lines = found.setdefault(" ".join(json.loads(line[4:])), [])
-        else:
-            lines.append(line)
+    for command in commands:
+        written = await run_on_terminal(*command, columns=columns, env=env)
+        # A status line is written over itself.
+        text = re.sub(r"[^\n]*\r(?!\n)", "", _CODES.sub("", written.decode()))
+        found.setdefault(" ".join(command), []).extend(text.replace("\r", "").split("\n"))
     return found
 
 

@@ -13,11 +13,13 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from cli.program import run
 from hypothesis import given, strategies as st
 from rich.table import Table
 from rich.text import Text
 
 import clawft_trio.cli
+from clawft_trio import Usage, open_agent
 from clawft_trio.cli.console import SafeConsole
 from clawft_trio.cli.output import (
     csv_cell,
@@ -30,6 +32,7 @@ from clawft_trio.cli.output import (
     write_verbatim,
 )
 from clawft_trio.cli.words import ENCODING_ERRORS, register_ascii_words
+from clawft_trio.testing import Finish, Say, ScriptedProvider
 
 HOSTILE = "\x1b]0;title\x07\x1b[2J\x9b31m\u202egpj.exe\u2066[/x][red]\ud800\r over\u200b\U000e0041"
 
@@ -230,12 +233,6 @@ def test_unsafe_characters_are_escaped_in_json(text: str, escaped: str, capsys: 
     assert capsys.readouterr().out == f'{{"a":"{escaped}"}}\n'
 
 
-def run(*words: str | bytes, **more: object) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "clawft_trio", *words], capture_output=True, timeout=60, check=False, **more
-    )
-
-
 def assert_safe(done: subprocess.CompletedProcess[bytes]) -> None:
     for text in (done.stdout.decode(), done.stderr.decode()):
         assert is_safe(text), text
@@ -259,47 +256,40 @@ for line in sys.stdin:
 
 
 @pytest.mark.parametrize("words", [["list"], ["list", "--json"], ["call", "t"]], ids=" ".join)
-def test_a_servers_text_is_safe(tmp_path: Path, words: list[str]) -> None:
+async def test_a_servers_text_is_safe(tmp_path: Path, words: list[str]) -> None:
     (tmp_path / "server.py").write_text(SERVER)
-    done = run("mcp", *words, "--", sys.executable, str(tmp_path / "server.py"))
+    done = await run("mcp", *words, "--", sys.executable, str(tmp_path / "server.py"))
     assert done.returncode == 0, done.stderr
     assert "[/x]" in done.stdout.decode()
     assert_safe(done)
 
 
-def test_a_servers_last_words_are_safe(tmp_path: Path) -> None:
+async def test_a_servers_last_words_are_safe(tmp_path: Path) -> None:
     (tmp_path / "server.py").write_text("import sys; sys.exit('\\x1b[2J\\u202e[/x]')")
     config = {
         "tools": {"mcpServers": {"[/x]\u202e": {"command": sys.executable, "args": [str(tmp_path / "server.py")]}}}
     }
     (tmp_path / "c.json").write_text(json.dumps(config))
     for words in (["doctor", "--config"], ["config", "show"]):
-        assert_safe(run(*words, str(tmp_path / "c.json")))
+        assert_safe(await run(*words, str(tmp_path / "c.json")))
 
 
-def test_a_file_name_that_is_not_utf_8_is_an_error_like_any_other(tmp_path: Path) -> None:
-    name = os.fsencode(tmp_path) + b"/caf\xe9\x1b[2J.json"
+async def test_a_file_name_that_is_not_utf_8_is_an_error_like_any_other(tmp_path: Path) -> None:
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9\x1b[2J.json")
     for words in (["config", "show", name], ["costs", name]):
-        done = run(*words)
+        done = await run(*words)
         assert done.returncode in {1, 2}
         assert_safe(done)
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
-def test_a_sender_with_markup_or_a_formula_is_shown_as_text(tmp_path: Path, form: str) -> None:
-    script = f"""
-import trio
-from clawft_trio import open_agent, Usage
-from clawft_trio.testing import ScriptedProvider, Say, Finish
-async def main():
-    model = ScriptedProvider([Say("x"), Finish(usage=Usage(input_tokens=1, output_tokens=1))], [Say("x"), Finish()], name="p")
-    async with open_agent(["p/m"], providers={{"p": model}}, store={str(tmp_path / "s.db")!r}) as agent:
-        await agent.ask("q", sender_id="[/x]\\x1b[2J\\u202e")
+async def test_a_sender_with_markup_or_a_formula_is_shown_as_text(tmp_path: Path, form: str) -> None:
+    usage = Usage(input_tokens=1, output_tokens=1)
+    model = ScriptedProvider([Say("x"), Finish(usage=usage)], [Say("x"), Finish()], name="p")
+    async with open_agent(["p/m"], providers={"p": model}, store=tmp_path / "s.db") as agent:
+        await agent.ask("q", sender_id="[/x]\x1b[2J\u202e")
         await agent.ask("q", sender_id="=HYPERLINK(1)")
-trio.run(main)
-"""
-    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, timeout=60)
-    done = run("costs", str(tmp_path / "s.db"), "--format", form, env={**os.environ, "COLUMNS": "200"})
+    done = await run("costs", str(tmp_path / "s.db"), "--format", form, env={"COLUMNS": "200"})
     assert done.returncode == 0, done.stderr
     assert_safe(done)
     assert "[/x]" in done.stdout.decode()
@@ -308,11 +298,11 @@ trio.run(main)
         assert not any(cell.startswith(("=", "@", "+")) for row in rows for cell in row)
 
 
-def test_a_log_record_is_safe_and_its_secrets_are_masked(tmp_path: Path) -> None:
+async def test_a_log_record_is_safe_and_its_secrets_are_masked(tmp_path: Path) -> None:
     folder = f"/nowhere/{HOSTILE.replace(chr(0xD800), '')} sk-{'x' * 40}"
     config = {"agents": {"defaults": {"workspace": folder}}}
     (tmp_path / "c.json").write_text(json.dumps(config))
-    done = run("ask", "q", "--config", str(tmp_path / "c.json"), "--base-url", "http://127.0.0.1:9")
+    done = await run("ask", "q", "--config", str(tmp_path / "c.json"), "--base-url", "http://127.0.0.1:9")
     assert "is not a folder" in done.stderr.decode()
     assert "sk-x" not in done.stderr.decode()
     assert_safe(done)

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 import trio
-from cli.test_cli import CLEAN
+from cli.program import CLEAN
 
 from clawft_trio.cli import run
 from clawft_trio.cli.main import main

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import trio
+from cli.program import run
 
 from clawft_trio.agent import LoopPolicy, serve_sessions
 from clawft_trio.agent.journal import Journal, turn_id_of
@@ -24,11 +23,6 @@ from clawft_trio.store.copying import copy_store
 from clawft_trio.store.ownership import Ownership
 
 ASKED = InboundMessage(channel="test", sender_id="ana", chat_id="1", id="m1", content="hello")
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "clawft_trio", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
 async def answer(message: InboundMessage, _: object) -> OutboundMessage:
@@ -133,32 +127,25 @@ async def test_a_copy_of_a_store_without_a_table_fails_with_the_error_of_the_sou
         assert await Sessions(new).history("s") == ()
 
 
-def test_the_commands_of_a_store(tmp_path: Path) -> None:
+async def test_the_commands_of_a_store(tmp_path: Path) -> None:
     file = tmp_path / "agent.db"
     for command in ("workers", "store check", "store upgrade"):
-        missing = run(*command.split(), str(file))
+        missing = await run(*command.split(), str(file))
         assert missing.returncode == 2, missing.stderr
         assert not file.exists()
 
-    async def make() -> None:
-        async with open_store(file, migrations=MIGRATIONS) as store:
-            await Journal(store).accepted(ASKED)
-
-    trio.run(make)
-    shown = run("workers", str(file), "--json")
+    async with open_store(file, migrations=MIGRATIONS) as store:
+        await Journal(store).accepted(ASKED)
+    shown = await run("workers", str(file), "--json")
     assert json.loads(shown.stdout)["open"] == 1, shown.stderr
-    assert "1 open message in 1 session" in run("workers", str(file)).stdout
-    assert run("store", "check", str(file)).returncode == 0
-    copied = run("store", "copy", str(file), str(tmp_path / "copy.db"))
+    assert b"1 open message in 1 session" in (await run("workers", str(file))).stdout
+    assert (await run("store", "check", str(file))).returncode == 0
+    copied = await run("store", "copy", str(file), str(tmp_path / "copy.db"))
     assert copied.returncode == 0, copied.stderr
-    assert "turns: 1 rows" in copied.stderr
-    assert run("requeue", str(file), "test:1:m1").returncode == 1
-
-    async def spoil() -> None:
-        async with open_store(file, migrations=MIGRATIONS) as store:
-            await store.transact(lambda c: c.execute("UPDATE turns SET message = ?", (b"{",)).rowcount)
-
-    trio.run(spoil)
-    checked = run("store", "check", str(file))
+    assert b"turns: 1 rows" in copied.stderr
+    assert (await run("requeue", str(file), "test:1:m1")).returncode == 1
+    async with open_store(file, migrations=MIGRATIONS) as store:
+        await store.transact(lambda c: c.execute("UPDATE turns SET message = ?", (b"{",)).rowcount)
+    checked = await run("store", "check", str(file))
     assert checked.returncode == 1
-    assert "turns, row 1" in checked.stderr
+    assert b"turns, row 1" in checked.stderr
