@@ -28,9 +28,24 @@ ASK_MIGRATIONS = (
         ) STRICT, WITHOUT ROWID;
         """,
     ),
+    Migration(
+        "asks",
+        2,
+        """
+        ALTER TABLE asks ADD COLUMN at REAL NOT NULL DEFAULT 0;  -- begun or replied, by the database's clock
+        UPDATE asks SET at = now_seconds();
+        CREATE INDEX asks_by_time ON asks (at);
+        """,
+    ),
 )
 """The tables that `DurableAsks` needs in its store, in addition to the journal's. A row is stored when its turn begins,
 so that the id of a turn belongs to one session."""
+
+_KEPT = 30 * 86400.0
+"""Seconds that a reply is stored, and the steps of a turn that nothing resumes: longer than callers repeat a question."""
+
+_AT_ONCE = 100
+"""Largest number of old rows that one question deletes."""
 
 _GRACE = 5.0
 """Seconds that releasing the session may take."""
@@ -108,15 +123,16 @@ class DurableAsks:
           Refused: the turn id belongs to a turn of another session.
         """
 
-        def look(connection: Connection) -> bytes | Lease | None:
+        def look(connection: Connection) -> Reply | Lease | None:
             connection.execute(_BEGIN, (question.turn_id, question.session, _OPEN))
-            query = "SELECT session, reply FROM asks WHERE turn = ?"
-            session, data = connection.execute(query, (question.turn_id,)).fetchone()
+            session, data, old = connection.execute(_LOOK_UP, (_KEPT, question.turn_id)).fetchone()
             if session != question.session:
                 raise Refused("turn_id names a turn of another sender or session")
             if data != _OPEN:
-                reply: bytes = data
-                return reply
+                # Here, in the store's thread, because a large reply would block the event loop too long.
+                return reply_from_json(data)
+            if old:
+                _forget_old(connection)
             lease = self._ownership.acquire_in(connection, name)
             if lease is None and self._ownership.expire_ended_in(connection):
                 lease = self._ownership.acquire_in(connection, name)
@@ -124,21 +140,42 @@ class DurableAsks:
 
         store = self._ownership.store
         # If it runs again after its own commit, it finds the lease taken; the next renewal releases it as not held.
-        found = await store.transact(look, concurrent=True, durability="process", repeatable=True)
-        return reply_from_json(found) if isinstance(found, bytes) else found
+        return await store.transact(look, concurrent=True, durability="process", repeatable=True)
 
 
-_BEGIN = "INSERT INTO asks (turn, session, reply) VALUES (?, ?, ?) ON CONFLICT (turn) DO NOTHING"
+_BEGIN = """
+    INSERT INTO asks (turn, session, reply, at) VALUES (?, ?, ?, now_seconds()) ON CONFLICT (turn) DO NOTHING
+"""
+
+_LOOK_UP = """
+    SELECT session, reply, EXISTS (SELECT 1 FROM asks WHERE at < now_seconds() - ?) FROM asks WHERE turn = ?
+"""
+
+_END = """
+    INSERT INTO asks (turn, session, reply, at) VALUES (?, ?, ?, now_seconds())
+    ON CONFLICT (turn) DO UPDATE SET reply = excluded.reply, at = excluded.at
+"""
 
 _OPEN = b""
 """The reply of a turn that has not ended."""
 
+_OLD = """
+    SELECT turn FROM asks WHERE at < now_seconds() - ? AND (reply != ? OR NOT EXISTS (
+        SELECT 1 FROM leases WHERE leases.name = 'session:' || asks.session AND leases.expires >= now_seconds()
+    )) LIMIT ? /* skip locked */
+"""
+
+
+def _forget_old(connection: Connection) -> None:
+    """Delete old replies, and old turns that no process works on, with their steps."""
+    old = connection.execute(_OLD, (_KEPT, _OPEN, _AT_ONCE)).fetchall()
+    for table in ("asks", "answers", "tool_calls"):
+        connection.executemany(f"DELETE FROM {table} WHERE turn = ?", old)
+
 
 def _ending(question: TurnRequest, reply: Reply) -> Work[None]:
-    row = (reply_to_json(reply), question.turn_id)
-
     def end(connection: Connection) -> None:
-        connection.execute("UPDATE asks SET reply = ? WHERE turn = ?", row)
+        connection.execute(_END, (question.turn_id, question.session, reply_to_json(reply)))
         connection.execute("DELETE FROM answers WHERE turn = ?", (question.turn_id,))
         connection.execute("DELETE FROM tool_calls WHERE turn = ?", (question.turn_id,))
         notify_store(connection, RELEASED, "")

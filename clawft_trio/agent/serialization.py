@@ -119,13 +119,13 @@ def inbound_from_json(data: bytes) -> InboundMessage:
     """
     try:
         return decode_losslessly(data, InboundMessage)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, TypeError) as exc:
         raise StoreCorrupt(f"a kept message cannot be read: {exc}") from exc
 
 
 def _from_json(data: bytes, cls: type[T]) -> T:
     try:
         return structure(decode_json(data), cls, converter=_CONVERTER, source=f"a stored {cls.__name__}")
-    # cattrs accesses keys before it checks that the value is a mapping.
-    except (InvalidData, AttributeError) as exc:
+    # cattrs accesses keys before it checks that the value is a mapping; a column may have another type.
+    except (InvalidData, AttributeError, TypeError) as exc:
         raise StoreCorrupt(f"a stored {cls.__name__} cannot be read: {exc}") from exc

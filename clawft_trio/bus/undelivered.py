@@ -322,7 +322,7 @@ def decode_message(data: bytes) -> OutboundMessage:
     """
     try:
         return decode_losslessly(data, OutboundMessage)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, TypeError) as exc:
         raise StoreCorrupt(f"a kept reply cannot be read: {exc}") from exc
 
 

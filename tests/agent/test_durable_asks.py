@@ -11,8 +11,13 @@ import pytest
 import trio
 from judged import ScriptedProvider
 
-from clawft_trio import open_agent, tool
+from clawft_trio import open_agent, open_store, tool
+from clawft_trio.agent.durable_asks import ASK_MIGRATIONS
+from clawft_trio.agent.journal import MIGRATIONS as JOURNAL_MIGRATIONS
 from clawft_trio.errors import Refused, StoreError
+from clawft_trio.store import Connection
+from clawft_trio.store.leases import acquire
+from clawft_trio.store.ownership import session_name
 from clawft_trio.testing import CallTool, Finish, Say
 
 CHILD = """
@@ -128,3 +133,41 @@ async def test_a_turn_id_without_a_store_is_refused() -> None:
     async with open_agent(["p/m"], providers={"p": ScriptedProvider([Say("x"), Finish()], name="p")}) as agent:
         with pytest.raises(StoreError, match="needs a store"):
             await agent.ask("hi", turn_id="x")
+
+
+_OLD_ROWS = """
+    UPDATE asks SET at = now_seconds() - 31 * 86400 WHERE turn IN ('ask:old', 'ask:left', 'ask:running')
+"""
+
+
+async def test_replies_are_stored_for_thirty_days_and_steps_for_as_long_as_nothing_resumes_them(shared_place) -> None:
+    provider = ScriptedProvider(choose=lambda _: [Say(f"reply {len(provider.requests)}"), Finish()], name="p")
+    async with open_agent(["p/m"], providers={"p": provider}, store=shared_place) as agent:
+        store = agent.parts.store
+
+        def leave_turns(connection: Connection) -> None:
+            # A turn without a reply, and one that another process works on.
+            for turn in ("ask:left", "ask:running"):
+                connection.execute("INSERT INTO asks (turn, session, reply) VALUES (?, ?, ?)", (turn, turn, b""))
+                connection.execute("INSERT INTO answers (turn, round, response) VALUES (?, 1, ?)", (turn, b"{}"))
+            assert acquire(connection, session_name("ask:running"), "another", 60.0)
+            connection.execute(_OLD_ROWS)
+
+        for turn in ("old", "young"):
+            await agent.ask("hi", turn_id=turn)
+        await store.transact(leave_turns)
+        for turn in ("young", "new"):
+            await agent.ask("hi", turn_id=turn)
+        asks = await store.read(lambda c: c.execute("SELECT turn FROM asks ORDER BY turn").fetchall())
+        steps = await store.read(lambda c: c.execute("SELECT turn FROM answers").fetchall())
+        assert (asks, steps) == ([("ask:new",), ("ask:running",), ("ask:young",)], [("ask:running",)])
+        assert (await agent.ask("hi", turn_id="old")).text == "reply 4"
+
+
+async def test_a_reply_of_an_earlier_version_is_stored_for_thirty_days_from_now(shared_place) -> None:
+    async with open_store(shared_place, migrations=[*JOURNAL_MIGRATIONS, ASK_MIGRATIONS[0]]) as store:
+        await store.transact(lambda c: c.execute("INSERT INTO asks VALUES ('t', 's', ?)", (b"x",)).rowcount)
+    async with open_store(shared_place, migrations=[*JOURNAL_MIGRATIONS, *ASK_MIGRATIONS]) as store:
+        query = "SELECT now_seconds() - at FROM asks"
+        (age,) = await store.read(lambda c: c.execute(query).fetchone())
+        assert 0 <= age < 60

@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -14,6 +15,7 @@ from clawft_trio.agent.serialization import (
     inbound_to_json,
     message_from_json,
     message_to_json,
+    reply_from_json,
     response_from_json,
     response_to_json,
     tool_result_from_json,
@@ -22,6 +24,7 @@ from clawft_trio.agent.serialization import (
 from clawft_trio.agent.session_view import presentable
 from clawft_trio.agent.sessions import MemorySessions, Sessions
 from clawft_trio.attempts import AttemptRecord, Latency, Usage
+from clawft_trio.bus.undelivered import decode_message
 from clawft_trio.chat import ChatResponse, Image, Message, Opaque, Text, ToolCall
 from clawft_trio.errors import ServerError, StoreCorrupt
 from clawft_trio.messages import InboundMessage
@@ -97,10 +100,29 @@ def test_an_inbound_message_comes_back_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{", b"[]", b'{"role":"user","content":[{"type":"laser"}]}', b'{"role":"user","nonsense":1}']
+    "data",
+    # The last ones are of a column with another type.
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"role":"user","content":[{"type":"laser"}]}',
+        b'{"role":"user","nonsense":1}',
+        "x",
+        None,
+        1,
+        [1],
+    ],
 )
-def test_what_cannot_be_read_is_a_typed_error(data: bytes) -> None:
-    for read in (message_from_json, response_from_json, tool_result_from_json, inbound_from_json):
+def test_what_cannot_be_read_is_a_typed_error(data: Any) -> None:
+    for read in (
+        message_from_json,
+        response_from_json,
+        tool_result_from_json,
+        inbound_from_json,
+        reply_from_json,
+        decode_message,
+    ):
         with pytest.raises(StoreCorrupt):
             read(data)
 
