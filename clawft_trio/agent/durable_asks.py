@@ -11,6 +11,7 @@ from clawft_trio.agent.journal import Journal
 from clawft_trio.agent.journal_sql import notify_store
 from clawft_trio.agent.serialization import reply_from_json, reply_to_json
 from clawft_trio.agent.turn_types import Reply, TurnRequest
+from clawft_trio.costs import CostTracker
 from clawft_trio.errors import Refused, StoreError
 from clawft_trio.store import Connection, Migration, Work
 from clawft_trio.store.leases import Lease
@@ -42,7 +43,7 @@ ASK_MIGRATIONS = (
 so that the id of a turn belongs to one session."""
 
 _KEPT = 30 * 86400.0
-"""Seconds that a reply is stored, and the steps of a turn that nothing resumes: longer than callers repeat a question."""
+"""Seconds that a reply is stored, and the steps of a turn that nothing resumes: longer than callers ask again."""
 
 _AT_ONCE = 100
 """Largest number of old rows that one question deletes."""
@@ -60,11 +61,13 @@ class DurableAsks:
     Args:
       journal: the journal of their steps.
       ownership: the leases of this process.
+      costs: tracker in which a resumed turn releases the reservations of its earlier process.
     """
 
-    def __init__(self, journal: Journal, ownership: Ownership) -> None:
+    def __init__(self, journal: Journal, ownership: Ownership, costs: CostTracker | None = None) -> None:
         self.journal = journal
         self._ownership = ownership
+        self._costs = costs
 
     async def ask(self, question: TurnRequest, answer: Callable[[TurnRequest], Awaitable[Reply]]) -> Reply:
         """Return the stored reply to *question*; without one, call *answer* and store its reply.
@@ -82,6 +85,10 @@ class DurableAsks:
         async with self._owned(question) as stored:
             if stored is not None:
                 return stored
+            if self._costs is not None and not self._ownership.is_fresh(question.turn_id):
+                # If the ledger cannot be written, the reservations stay until their leases end.
+                with suppress(StoreError):
+                    await self._costs.take_over(question.turn_id)
             reply = await answer(question)
             await self._ownership.write(question.turn_id, _ending(question, reply), ends=True)
             return reply
@@ -107,8 +114,9 @@ class DurableAsks:
         if isinstance(found, Reply):
             yield found
             return
-        ownership.note(found)
-        ownership.guard(question.turn_id, found)
+        lease, fresh = found
+        ownership.note(lease)
+        ownership.guard(question.turn_id, lease, fresh=fresh)
         try:
             yield None
         finally:
@@ -116,15 +124,16 @@ class DurableAsks:
             with trio.move_on_after(_GRACE, shield=True), suppress(StoreError):
                 await ownership.release(name)
 
-    async def _take(self, question: TurnRequest, name: str) -> Reply | Lease | None:
-        """Return the stored reply, or else the lease of the session; None when another owner has the lease.
+    async def _take(self, question: TurnRequest, name: str) -> Reply | tuple[Lease, bool] | None:
+        """Return the stored reply, or else the lease of the session and whether this is the turn's first run; None when
+        another owner has the lease.
 
         Raises:
           Refused: the turn id belongs to a turn of another session.
         """
 
-        def look(connection: Connection) -> Reply | Lease | None:
-            connection.execute(_BEGIN, (question.turn_id, question.session, _OPEN))
+        def look(connection: Connection) -> Reply | tuple[Lease, bool] | None:
+            begun = connection.execute(_BEGIN, (question.turn_id, question.session, _OPEN))
             session, data, old = connection.execute(_LOOK_UP, (_KEPT, question.turn_id)).fetchone()
             if session != question.session:
                 raise Refused("turn_id names a turn of another sender or session")
@@ -136,7 +145,7 @@ class DurableAsks:
             lease = self._ownership.acquire_in(connection, name)
             if lease is None and self._ownership.expire_ended_in(connection):
                 lease = self._ownership.acquire_in(connection, name)
-            return lease
+            return None if lease is None else (lease, begun.rowcount == 1)
 
         store = self._ownership.store
         # If it runs again after its own commit, it finds the lease taken; the next renewal releases it as not held.
@@ -169,8 +178,9 @@ _OLD = """
 def _forget_old(connection: Connection) -> None:
     """Delete old replies, and old turns that no process works on, with their steps."""
     old = connection.execute(_OLD, (_KEPT, _OPEN, _AT_ONCE)).fetchall()
-    for table in ("asks", "answers", "tool_calls"):
-        connection.executemany(f"DELETE FROM {table} WHERE turn = ?", old)
+    connection.executemany("DELETE FROM asks WHERE turn = ?", old)
+    connection.executemany("DELETE FROM answers WHERE turn = ?", old)
+    connection.executemany("DELETE FROM tool_calls WHERE turn = ?", old)
 
 
 def _ending(question: TurnRequest, reply: Reply) -> Work[None]:

@@ -271,7 +271,7 @@ def _assembled(
         store=resources.store,
         costs=tracker,
         permissions=plan.permissions,
-        asks=None if journal is None or ownership is None else DurableAsks(journal, ownership),
+        asks=None if journal is None or ownership is None else DurableAsks(journal, ownership, tracker),
     )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import attrs
+import psycopg
 import pytest
 import trio
 from judged import ScriptedProvider
@@ -14,6 +17,7 @@ from judged import ScriptedProvider
 from clawft_trio import open_agent, open_store, tool
 from clawft_trio.agent.durable_asks import ASK_MIGRATIONS
 from clawft_trio.agent.journal import MIGRATIONS as JOURNAL_MIGRATIONS
+from clawft_trio.costs import Claim, Ledger
 from clawft_trio.errors import Refused, StoreError
 from clawft_trio.store import Connection
 from clawft_trio.store.leases import acquire
@@ -67,6 +71,48 @@ async def test_a_question_is_resumed_after_a_crash_and_then_answered_from_the_st
     assert text.startswith("done: ")
     assert effects.read_text() == "paid\n"
     assert await run(str(shared_place), str(effects), "go on") == (0, text.rpartition(" ")[0] + " 0\n")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_killed_before_and_after_any_commit_it_is_one_turn_with_one_reply_and_a_charge_for_each_request(
+    postgres, tmp_path: Path
+) -> None:
+    child = Path(__file__).with_name("ask_child.py")
+    with subprocess.Popen([sys.executable, child], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as lives:
+        assert lives.stdin is not None
+        assert lives.stdout is not None
+        step = 0
+        while True:
+            step += 1
+            folder, address, codes = tmp_path / f"{step}", postgres.schema(), []
+            folder.mkdir()
+            # Killed, resumed, and asked once more.
+            for last in (step, 0, 0):
+                lives.stdin.write(f"{address} {folder} {last}\n")
+                lives.stdin.flush()
+                codes.append(int(lives.stdout.readline()))
+            assert codes[1:] == [0, 0], (step, codes)
+            if codes[0] == 0:
+                break
+            check_one_turn(address, folder, step)
+        lives.stdin.close()
+    assert step > 10, "the last life was the first without a kill"
+
+
+def check_one_turn(address: str, folder: Path, step: int) -> None:
+    noted = {file.name: file.read_text("utf-8").splitlines() for file in folder.iterdir()}
+    assert len(set(noted["replies"])) == 1, (step, noted)
+    assert noted["replies"][0].startswith("done: "), (step, noted)
+    assert len(noted.get("effects", ())) <= 1, (step, noted)
+    with psycopg.connect(address) as connection:
+        roles = connection.execute("SELECT convert_from(message, 'UTF8')::json ->> 'role' FROM messages ORDER BY place")
+        assert [role for (role,) in roles] == ["user", "assistant", "tool", "assistant"], step
+        assert connection.execute("SELECT count(*) FROM answers").fetchone() == (0,), step
+        rows = connection.execute("SELECT state FROM cost_charges").fetchall()
+        # A process that was killed between its reservation and its request leaves a charge of the reservation.
+        assert len(rows) - len(noted["requests"]) in ({0} if step % 2 else {0, 1}), (step, rows, noted)
+        assert ("open",) not in rows, (step, rows)
 
 
 async def test_asked_at_once_by_two_agents_it_is_one_turn(shared_place) -> None:
@@ -133,6 +179,17 @@ async def test_a_turn_id_without_a_store_is_refused() -> None:
     async with open_agent(["p/m"], providers={"p": ScriptedProvider([Say("x"), Finish()], name="p")}) as agent:
         with pytest.raises(StoreError, match="needs a store"):
             await agent.ask("hi", turn_id="x")
+
+
+async def test_a_resumed_turn_does_not_wait_for_the_reservations_of_the_process_that_ended(tmp_path: Path) -> None:
+    provider = ScriptedProvider([Say("hello"), Finish()], name="p")
+    async with open_agent(["p/m"], providers={"p": provider}, store=tmp_path / "store.db") as agent:
+        store, begin = agent.parts.store, "INSERT INTO asks (turn, session, reply) VALUES ('ask:one', 's', ?)"
+        await store.transact(lambda c: c.execute(begin, (b"",)).rowcount)
+        ended = Ledger(store, owner="the process that ended")
+        await ended.reserve(Claim(sender_id="local:local", target="p/m", turn_id="ask:one"), Decimal(1))
+        await agent.ask("hi", session="s", turn_id="one")
+        assert [entry.state for entry in await ended.entries()] == ["settled", "lost"]
 
 
 _OLD_ROWS = """
