@@ -43,20 +43,17 @@ class ThinkTags:
         return ("", rest) if self._state == "inside" else (rest, "")
 
     def _before_text(self) -> bool:
-        """Look for an opening tag; return False while more input is needed."""
-        blank = self._held.lstrip()
-        if not blank:
-            # Blank lines at the start belong to the text that follows; blank lines after a block are dropped.
-            self._held = "" if self._state == "after" else self._held
-            return False
-        if blank.startswith(_OPEN):
-            self._held, self._state = blank[len(_OPEN) :], "inside"
+        """Look for an opening tag, and return whether there is one; its first characters alone need more input."""
+        if self._state == "after":
+            # Blank lines after a block are dropped; at the start they belong to the text that follows.
+            self._held = self._held.lstrip()
+        begun = self._held.lstrip()
+        if begun.startswith(_OPEN):
+            self._held, self._state = begun[len(_OPEN) :], "inside"
             return True
-        if _OPEN.startswith(blank):
-            return False
-        self._held = blank if self._state == "after" else self._held
-        self._state = "text"
-        return True
+        if not _OPEN.startswith(begun):
+            self._state = "text"
+        return False
 
     def _inside(self) -> tuple[str, bool]:
         """Return the reasoning so far, and whether its block was closed."""

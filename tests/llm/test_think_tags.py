@@ -1,7 +1,7 @@
 """Reasoning between `<think>` tags in the text."""
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, settings, strategies as st
 from llm.spoken import chunk, concluded, read_all, reading
 
 from clawft_trio.llm.think_tags import ThinkTags
@@ -17,18 +17,33 @@ ANSWERS = [
     ("<thi", "<thi", ""),
     ("Hello </think> there", "Hello </think> there", ""),
     ("<think>a < b</think>yes", "yes", "a < b"),
+    ("\n  Hello", "\n  Hello", ""),
+    (" \n", " \n", ""),
+    ("<think>a</think> \n", "", "a"),
+    ("<think>a</think> <thi", "<thi", "a"),
+    ("<think>a</think>\n<thinking> is no tag", "<thinking> is no tag", "a"),
 ]
 
 
 @pytest.mark.parametrize(("text", "shown", "thought"), ANSWERS)
-@given(data=st.data())
-def test_tags_split_text_however_it_is_cut(text, shown, thought, data):
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
+@settings(max_examples=20)
+@example(cuts=list(range(60)))
+@given(cuts=st.lists(st.integers(0, 60), max_size=6).map(sorted))
+def test_tags_split_text_however_it_is_cut(text, shown, thought, cuts):
     tags = ThinkTags()
-    pieces = [tags.split(text[a:b]) for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    pieces = [tags.split(text[a:b]) for a, b in zip([0, *cuts], [*cuts, 60], strict=True)]
     pieces.append(tags.rest())
     assert "".join(piece for piece, _ in pieces) == shown
     assert "".join(piece for _, piece in pieces) == thought
+
+
+def test_less_than_one_tag_is_held_back():
+    tags = ThinkTags()
+    assert tags.split(" <think>a </thin") == ("", "a ")
+    assert tags.split("g b") == ("", "</thing b")
+    assert tags.split("</think>\nc <") == ("c <", "")
+    assert tags.split("think>d</think>") == ("think>d</think>", "")
+    assert tags.rest() == ("", "")
 
 
 def test_tags_are_text_unless_the_server_is_known_for_them():
