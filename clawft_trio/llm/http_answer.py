@@ -114,7 +114,7 @@ class HttpAnswer:
         chunks = aiter(self.response.chunks())
         # In a list, so that `_stream` can take it out and no frame references it during the stream.
         begun = [await self._beginning(chunks)]
-        first = begun[0].lstrip(_BLANK)[:1]
+        first = begun[0][:1]
         labelled = content_type == "text/event-stream"
         if first in (b"{", b"[") or (first not in _STREAM and not labelled):
             await self._read_whole(begun.pop(), chunks)
@@ -122,13 +122,15 @@ class HttpAnswer:
             await self._stream(begun, chunks)
 
     async def _beginning(self, chunks: AsyncIterator[bytes]) -> bytes:
-        """Return the body up to and including the chunk with its first byte that is not blank."""
-        begun = b""
+        """Return the first chunk that is not blank, without its leading blanks; nothing when `MAX_ERROR` are blank."""
+        blank = 0
         async for data in chunks:
-            begun += data
-            if begun.lstrip(_BLANK) or len(begun) > MAX_ERROR:
+            if begun := data.lstrip(_BLANK):
+                return begun
+            blank += len(data)
+            if blank > MAX_ERROR:
                 break
-        return begun
+        return b""
 
     async def _read_whole(self, head: bytes, chunks: AsyncIterator[bytes]) -> None:
         limit = self.max_answer
@@ -139,7 +141,7 @@ class HttpAnswer:
                 break
         if len(body) > limit:
             raise AnswerTooLarge(limit=limit, partial=self.reading.answer.partial())
-        whole = bytes(body).lstrip(_BLANK)
+        whole = bytes(body)
         await self._show(self.reading.feed_whole(whole))
         if self.reading.violation:
             raise self._invalid(self.reading.violation, body=whole[:MAX_ERROR])
