@@ -32,7 +32,7 @@ _MOST_LINKS = 40
 
 
 _MOST_NAMES = 128
-"""Largest number of directories in one path. Each takes a descriptor while the path is walked."""
+"""Largest number of directories in one path."""
 
 
 PRIVATE = ("memory", "senders")
@@ -168,7 +168,7 @@ def _inside(path: str, folder: str) -> bool:
 
 
 class _Walk:
-    """The walk from the root to a path; every directory of the path stays open."""
+    """The walk from the root to a path. Only the root and one directory are open: a process has few descriptors."""
 
     def __init__(self, root: Path, path: str, *, create: bool) -> None:
         self.name = "."
@@ -178,13 +178,14 @@ class _Walk:
         self._links = 0
         self._names = deque(self._inside(path))
         self._refuse_climbing()
-        self._held = [os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
-        #: the names of the open directories, without the root
+        self._top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        #: the directory that the walk is in, and its names from the root; none of them is a link
+        self._here = self._top
         self._at: list[str] = []
 
     def close(self) -> None:
-        for descriptor in self._held:
-            os.close(descriptor)
+        self._move(self._top)
+        os.close(self._top)
 
     def go(self) -> int:
         """Walk the path, and return the descriptor of the directory that contains its last name."""
@@ -192,18 +193,18 @@ class _Walk:
             name = self._names.popleft()
             if name == "..":
                 self._leave()
-            elif (target := _link(name, self._held[-1])) is not None:
+            elif (target := _link(name, self._here)) is not None:
                 self._follow(target)
             elif _is_private(*self._at, name):
                 raise PermissionDenied(f"{self._path}: the notes of single senders are not for tools")
             elif self._names:
-                self._held.append(self._enter(name))
+                self._move(self._enter(name))
                 self._at.append(name)
             else:
                 self.name = name
-            if len(self._held) > _MOST_NAMES:
+            if len(self._at) >= _MOST_NAMES:
                 self._refuse_length()
-        return self._held[-1]
+        return self._here
 
     def _inside(self, path: str) -> list[str]:
         """Return the names of *path* below the root."""
@@ -237,10 +238,18 @@ class _Walk:
                 self._refuse()
 
     def _leave(self) -> None:
-        if len(self._held) == 1:
+        if not self._at:
             self._refuse()
-        os.close(self._held.pop())
         self._at.pop()
+        # Walked again, because `..` of a directory that was moved meanwhile leads elsewhere.
+        self._move(self._top)
+        for name in self._at:
+            self._move(os.open(name, DIRECTORY_FLAGS, dir_fd=self._here))
+
+    def _move(self, descriptor: int) -> None:
+        if self._here != self._top:
+            os.close(self._here)
+        self._here = descriptor
 
     def _follow(self, target: str) -> None:
         self._links += 1
@@ -248,19 +257,19 @@ class _Walk:
             raise ToolFailed(f"{self._path}: too many symlinks")
         names = self._inside(target)
         if os.path.isabs(target):
-            while len(self._held) > 1:
-                self._leave()
+            self._at.clear()
+            self._move(self._top)
         self._names.extendleft(reversed(names))
 
     def _enter(self, name: str) -> int:
         try:
-            return os.open(name, DIRECTORY_FLAGS, dir_fd=self._held[-1])
+            return os.open(name, DIRECTORY_FLAGS, dir_fd=self._here)
         except FileNotFoundError:
             if not self._create or ".." in self._names:
                 raise
         with suppress(FileExistsError):
-            os.mkdir(name, dir_fd=self._held[-1])
-        return os.open(name, DIRECTORY_FLAGS, dir_fd=self._held[-1])
+            os.mkdir(name, dir_fd=self._here)
+        return os.open(name, DIRECTORY_FLAGS, dir_fd=self._here)
 
 
 @contextmanager

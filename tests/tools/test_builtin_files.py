@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import tempfile
@@ -18,7 +19,7 @@ from hypothesis import given, settings, strategies as st
 from clawft_trio.auth import USER, AuthContext
 from clawft_trio.chat import ToolCall
 from clawft_trio.tools import FanOutPolicy, ToolContext, ToolRegistry, tool
-from clawft_trio.tools.builtin import BuiltinPolicy, CommandPolicy, FilePolicy, register_builtins
+from clawft_trio.tools.builtin import BuiltinPolicy, CommandPolicy, FilePolicy, files, register_builtins, search
 from clawft_trio.tools.builtin.search import search_tool
 from clawft_trio.tools.workspace import Workspace
 
@@ -209,6 +210,68 @@ async def test_a_search_finds_lines_and_files_and_stays_inside(tmp_path):
     )
     assert (await use(registry, "search_files", text="(a+)+$")).text == "Nothing found."
     assert (await use(registry, "search_files", path="out")).outcome == "refused"
+
+
+class Pieces(io.BytesIO):
+    """A file that records how much of it is read in one step."""
+
+    largest = 0
+
+    def read(self, size=-1):
+        self.largest = max(self.largest, size)
+        return super().read(size)
+
+
+def found_whole(text, wanted, ignore_case):
+    """The lines of *text* that contain *wanted*, with their numbers: all of it at once."""
+    fold = str.casefold if ignore_case else str
+    lines = enumerate(text.split("\n"), 1)
+    return [(number, line.strip()[:300].rstrip()) for number, line in lines if fold(wanted) in fold(line)]
+
+
+@given(
+    text=st.text(alphabet="aAß\n\r \x0cé€", max_size=60),
+    wanted=st.text(alphabet="aAßsé", min_size=1, max_size=5),
+    ignore_case=st.booleans(),
+    piece=st.integers(1, 9),
+)
+def test_a_search_in_pieces_finds_what_a_search_of_the_whole_finds(text, wanted, ignore_case, piece):
+    folded = wanted.casefold() if ignore_case else wanted
+    matching = search._Matching(search._Wanted(text=folded, files="*", ignore_case=ignore_case), piece=piece)
+    assert list(matching.lines(io.BytesIO(text.encode()), 1000)) == found_whole(text, wanted, ignore_case)
+
+
+@pytest.mark.parametrize("line", ["\n", "a\n", "a", "a" * 100_000 + "\n"], ids=["empty", "short", "endless", "long"])
+def test_a_search_takes_small_steps_and_ends_at_its_limit(line):
+    file = Pieces(line.encode() * (1_000_000 // len(line)) + b"needle")
+    matching = search._Matching(search._Wanted(text="needle", files="*", ignore_case=True))
+    whole = file.getvalue().decode()
+    assert list(matching.lines(file, 8_000_000)) == found_whole(whole, "needle", ignore_case=True)
+    assert file.largest == 65_536
+    file.seek(0)
+    assert list(matching.lines(file, 900_000)) == []
+
+
+async def test_a_search_numbers_lines_as_read_file_does(tmp_path):
+    (tmp_path / "f").write_bytes("one\x0cone\rone\u2028one\nneedle\x0cwith\x85more\r\n".encode())
+    registry = registry_of(tmp_path)
+    assert (await use(registry, "search_files", text="needle")).text == "f:2: needle with more"
+    assert (await use(registry, "read_file", path="f", first_line=2)).text.startswith("needle")
+
+
+@given(
+    text=st.text(alphabet="ab", max_size=40),
+    passage=st.text(alphabet="ab", min_size=1, max_size=9),
+    window=st.integers(1, 9),
+)
+def test_a_passage_is_found_in_windows_wherever_it_begins(text, passage, window):
+    for start in range(len(text) + 1):
+        assert files._find(passage, text, start, window=window) == text.find(passage, start)
+
+
+@given(st.lists(st.text(max_size=3), max_size=30), st.integers(1, 9))
+def test_names_that_are_sorted_in_parts_are_sorted(names, part):
+    assert list(files.in_order(names, part=part)) == sorted(names)
 
 
 class Held(Workspace):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from clawft_trio.config import parse_config
 from clawft_trio.errors import ConfigError, InvalidData, ToolFailed
 from clawft_trio.similar import closest
 from clawft_trio.tools import ToolContext, ToolRegistry, tool
-from clawft_trio.tools.builtin import BuiltinPolicy, CommandPolicy, FilePolicy, command, register_builtins
+from clawft_trio.tools.builtin import BuiltinPolicy, CommandPolicy, FilePolicy, command, register_builtins, search
 from clawft_trio.tools.builtin.charset import decode_body
 from clawft_trio.tools.builtin.page import page_text
 from clawft_trio.tools.json_schema import SchemaCheck
@@ -237,6 +238,28 @@ async def test_search_stops_at_a_depth_and_reports_it(tmp_path: Path) -> None:
     answer = await call(registry_of(tmp_path), "search_files", text="needle")
     assert answer.text.startswith("top.txt:1: needle\n[not searched: more than 64 levels")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors by their list in /proc")
+def test_a_walk_through_many_directories_takes_few_descriptors(tmp_path: Path) -> None:
+    def held() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    deep = "/".join(["d"] * 60)
+    (tmp_path / deep).mkdir(parents=True)
+    (tmp_path / deep / "f").touch()
+    (tmp_path / "link").symlink_to(f"{deep}/../../d")
+    workspace = Workspace(tmp_path)
+    before = held()
+    for path in (f"{deep}/f", "link/d/../d/f"):
+        with workspace.open_file(path):
+            assert held() <= before + 3
+    with workspace.open_directory(".") as directory:
+        assert [(path, held() <= before + 5) for path, _, _ in search.Tree(directory).files()] == [
+            ("link", True),
+            (f"{deep}/f", True),
+        ]
+    assert held() == before
 
 
 async def test_search_looks_at_a_bounded_number_of_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

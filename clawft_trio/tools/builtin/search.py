@@ -6,18 +6,20 @@ regular expressions, allow `grep` or `rg` in `run_command`.
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import attrs
 from msgspec import Meta
 
 from clawft_trio.errors import ToolFailed
-from clawft_trio.tools.builtin.files import FilePath, FilePolicy, check_links, give_up_if_cancelled
+from clawft_trio.tools.builtin.files import FilePath, FilePolicy, check_links, give_up_if_cancelled, in_order
 from clawft_trio.tools.tool import Tool, tool
 from clawft_trio.tools.workspace import DIRECTORY_FLAGS, Workspace, open_regular
 
@@ -28,10 +30,13 @@ _LONGEST_LINE = 300
 """Characters of a line that are returned; minified files have one line."""
 
 _DEEPEST = 64
-"""Levels of directories; each takes a descriptor while it is searched. A bind mount may contain itself."""
+"""Levels of directories. A bind mount may contain itself."""
 
 _MOST_SEEN = 200_000
 """Largest number of entries that one search examines: about 2 s."""
+
+_PIECE = 64 * 1024
+"""Bytes of a file that are searched in one step."""
 
 _TEXT = Annotated[str, Meta(max_length=1000)]
 
@@ -44,9 +49,6 @@ class _Wanted:
 
     def names(self, path: str) -> bool:
         return fnmatchcase(path, self.files) or fnmatchcase(path.rpartition("/")[2], self.files)
-
-    def found_in(self, line: str) -> bool:
-        return self.text in (line.casefold() if self.ignore_case else line)
 
 
 def search_tool(workspace: Workspace, policy: FilePolicy) -> Tool:
@@ -121,30 +123,50 @@ class Tree:
 
     def files(self) -> Iterator[tuple[str, str, int]]:
         """Yield path, name and open parent of everything that is not a directory, in the order of names."""
-        return self._below(self._directory, "", 1)
+        return self._below(())
 
-    def _below(self, directory: int, prefix: str, depth: int) -> Iterator[tuple[str, str, int]]:
-        folders, names = self._listed(directory)
-        for name in names:
-            give_up_if_cancelled()
-            yield prefix + name, name, directory
-        if folders and depth >= _DEEPEST:
+    def _below(self, names: tuple[str, ...]) -> Iterator[tuple[str, str, int]]:
+        with self._opened(names) as directory:
+            if directory is None:
+                return
+            folders, others = self._listed(directory)
+            for name in in_order(others):
+                give_up_if_cancelled()
+                yield "/".join((*names, name)), name, directory
+        if folders and len(names) + 1 >= _DEEPEST:
             self.left_out = f"more than {_DEEPEST} levels of directories"
             return
-        for name in folders:
-            try:
-                below = os.open(name, DIRECTORY_FLAGS, dir_fd=directory)
-            except OSError:
-                # Unreadable, or replaced since it was listed.
-                continue
-            try:
-                if self._hidden is None or not os.path.samestat(os.fstat(below), self._hidden):
-                    yield from self._below(below, f"{prefix}{name}/", depth + 1)
-            finally:
-                os.close(below)
+        for name in in_order(folders):
+            yield from self._below((*names, name))
+
+    @contextmanager
+    def _opened(self, names: tuple[str, ...]) -> Iterator[int | None]:
+        """Open the directory *names*, from the top; None when it is hidden, unreadable, or was replaced."""
+        # Without its parents, whose descriptors would be thousands in all threads together.
+        with ExitStack() as stack:
+            directory = self._directory
+            for name in names:
+                below = self._enter(directory, name)
+                stack.close()
+                if below is None:
+                    yield None
+                    return
+                stack.callback(os.close, below)
+                directory = below
+            yield directory
+
+    def _enter(self, directory: int, name: str) -> int | None:
+        try:
+            below = os.open(name, DIRECTORY_FLAGS, dir_fd=directory)
+        except OSError:
+            return None
+        if self._hidden is not None and os.path.samestat(os.fstat(below), self._hidden):
+            os.close(below)
+            return None
+        return below
 
     def _listed(self, directory: int) -> tuple[list[str], list[str]]:
-        """Return the names of the directories to visit, and of everything else, sorted."""
+        """Return the names of the directories to visit, and of everything else."""
         folders: list[str] = []
         names: list[str] = []
         try:
@@ -152,25 +174,80 @@ class Tree:
                 for entry in islice(entries, max(0, _MOST_SEEN - self._seen)):
                     give_up_if_cancelled()
                     self._seen += 1
-                    (folders if entry.is_dir(follow_symlinks=False) else names).append(entry.name)
+                    if not entry.is_dir(follow_symlinks=False):
+                        names.append(entry.name)
+                    elif entry.name not in _SKIPPED:
+                        folders.append(entry.name)
                 if next(entries, None) is not None:
                     self.left_out = f"more than {_MOST_SEEN} entries"
         except OSError:
             # Unreadable, or gone.
             return [], []
-        return sorted(set(folders) - _SKIPPED), sorted(names)
+        return folders, names
 
 
 def _lines(path: str, name: str, parent: int, wanted: _Wanted, policy: FilePolicy) -> Iterator[str]:
     try:
         with open_regular(path, parent, name) as descriptor, open(descriptor, "rb", closefd=False) as file:
             check_links(path, descriptor, policy)
-            data = file.read(policy.longest_file)
+            if 0 not in file.peek()[:8192]:
+                for number, line in _Matching(wanted).lines(file, policy.longest_file):
+                    # Other characters that end a line, such as a form feed.
+                    yield f"{path}:{number}: {' '.join(line.splitlines())}"
     except (OSError, ToolFailed):
         # Unreadable, special, refused for its hard links, or deleted since it was listed.
         return
-    if 0 in data[:8192]:
-        return
-    for number, line in enumerate(data.decode(errors="replace").splitlines(), 1):
-        if wanted.found_in(line):
-            yield f"{path}:{number}: {line.strip()[:_LONGEST_LINE]}"
+
+
+class _Matching:
+    """Finds the lines of a file that contain a text, in pieces: one step of 8 MiB holds the interpreter for 0.5 s."""
+
+    def __init__(self, wanted: _Wanted, *, piece: int = _PIECE) -> None:
+        self._wanted = wanted
+        self._most = piece
+        self._number = 1
+        # Of the line that has not ended: its beginning, its end so far, whether it contains the text.
+        self._begin = self._tail = ""
+        self._found = False
+
+    def lines(self, file: BinaryIO, longest: int) -> Iterator[tuple[int, str]]:
+        """Yield number and beginning of each line with the text in the first *longest* bytes."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        for left in range(longest, 0, -self._most):
+            give_up_if_cancelled()
+            data = file.read(min(self._most, left))
+            yield from self._piece(decoder.decode(data, not data))
+            if not data:
+                break
+        yield from self._end()
+
+    def _piece(self, text: str) -> Iterator[tuple[int, str]]:
+        if not self._found and self._wanted.text not in self._tail + self._folded(text):
+            # Most pieces: only the last line matters, which goes on in the next piece.
+            self._number += text.count("\n")
+            _, end, text = text.rpartition("\n")
+            if end:
+                self._begin = self._tail = ""
+        first, *others = text.split("\n")
+        self._add(first)
+        for line in others:
+            yield from self._end()
+            self._add(line)
+
+    def _add(self, part: str) -> None:
+        joined = self._tail + self._folded(part)
+        self._found = self._found or self._wanted.text in joined
+        # One character less than a match.
+        self._tail = joined[max(0, len(joined) + 1 - len(self._wanted.text)) :]
+        if len(self._begin) < _LONGEST_LINE:
+            self._begin = (self._begin + part).lstrip()[:_LONGEST_LINE]
+
+    def _end(self) -> Iterator[tuple[int, str]]:
+        if self._found:
+            yield self._number, self._begin.rstrip()
+        self._number += 1
+        self._begin = self._tail = ""
+        self._found = False
+
+    def _folded(self, text: str) -> str:
+        return text.casefold() if self._wanted.ignore_case else text
