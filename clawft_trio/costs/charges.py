@@ -188,6 +188,23 @@ def collect_lost(moment: Moment, connection: Connection) -> None:
     _lose(moment, expired, "its lease has ended", connection)
 
 
+# Reserved later than now: the clock was set back, and a process that has ended would block budgets for as long.
+_OUTLASTING = "state = 'open' AND at > ? AND expires > ?"
+
+
+def outlasts(moment: Moment, lease: float, connection: Connection) -> bool:
+    """Whether `shorten` would shorten the lease of a reservation."""
+    values = (as_text(moment.now), moment.now.timestamp() + lease)
+    return connection.execute(f"SELECT 1 FROM cost_charges WHERE {_OUTLASTING} LIMIT 1", values).fetchone() is not None
+
+
+def shorten(moment: Moment, lease: float, connection: Connection) -> int:
+    """Let reservations from before the clock was set back end within *lease* seconds from now; return how many."""
+    expires = moment.now.timestamp() + lease
+    values = (expires, as_text(moment.now), expires)
+    return connection.execute(f"UPDATE cost_charges SET expires = ? WHERE {_OUTLASTING}", values).rowcount
+
+
 def release(moment: Moment, turns: Iterable[str], owner: str, connection: Connection) -> int:
     """Charge the reservations of other processes than *owner* for *turns* and for turns below them; return how many."""
     count = 0

@@ -44,6 +44,7 @@ from clawft_trio.costs.records import (
     Spending,
 )
 from clawft_trio.costs.spending import GROUPS, Filter, as_text, entries_of, spending_of
+from clawft_trio.errors import BudgetExceeded
 from clawft_trio.store import Connection, Durability, Store, Work
 
 _FROM_MIDNIGHT = Calendar()
@@ -74,7 +75,8 @@ class Ledger:
     Args:
       store: the store with its tables.
       calendar: when days begin.
-      lease: seconds after which a reservation that was not settled counts as lost.
+      lease: seconds after which a reservation that was not settled counts as lost; when the clock is set back, seconds
+        after the first attempt that does not fit.
       now: returns the calendar time, with a zone.
       owner: the name of this process: `release` does not change its own reservations.
     """
@@ -138,18 +140,30 @@ class Ledger:
             owner=self.owner,
             lease=self.lease,
         )
-        moment, ran = self.moment(), False
+        moment, ran, outlasted = self.moment(), False, False
 
         def reserve(connection: Connection) -> int:
-            nonlocal ran
+            nonlocal ran, outlasted
             before, ran = ran, True
             # On a second run the first one may have been committed.
             found = charges.find(moment, wanted, connection) if before else None
-            return charges.reserve(moment, wanted, connection) if found is None else found
+            try:
+                return charges.reserve(moment, wanted, connection) if found is None else found
+            except BudgetExceeded:
+                outlasted = charges.outlasts(moment, self.lease, connection)
+                raise
 
         if write is None:
             write = partial(self.store.transact, durability=DURABILITY, repeatable=True)
-        return Reservation(id=await write(reserve), claim=claim, amount=amount)
+        try:
+            id_ = await write(reserve)
+        except BudgetExceeded:
+            if not outlasted:
+                raise
+            # In a separate transaction, because a refusal rolls its own back.
+            await self.store.transact(partial(charges.shorten, moment, self.lease), repeatable=True)
+            id_ = await write(reserve)
+        return Reservation(id=id_, claim=claim, amount=amount)
 
     async def settle(self, reservation: Reservation, bill: Bill) -> bool:
         """Replace *reservation* by its bill; return False, and change nothing, if it was closed before.

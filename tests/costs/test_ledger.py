@@ -157,6 +157,29 @@ async def test_a_lease_that_ends_is_charged_with_its_request_and_no_more() -> No
         assert (lost.cost, lost.certainty, lost.input_tokens, lost.outcome) == (usd("0.1"), "estimated", 100, "lost")
 
 
+async def test_a_reservation_from_before_the_clock_was_set_back_blocks_for_one_more_lease_at_most() -> None:
+    clock, limits = Clock(), Limits(daily=usd("1"))
+    async with open_ledger(clock, lease=60.0) as ledger:
+        await ledger.reserve(claim(), usd("1"), own=limits)
+        clock.pass_(hours=-1)
+        for left in (60, 40, 20):
+            with pytest.raises(BudgetExceeded) as caught:
+                await ledger.reserve(claim(), usd("1"), own=limits)
+            assert caught.value.retry_after == left
+            clock.pass_(seconds=20)
+        await ledger.reserve(claim(), usd("1"), own=limits)
+        assert [entry.state for entry in await ledger.entries()] == ["open", "lost"]
+
+
+async def test_a_longer_lease_of_another_process_is_not_shortened() -> None:
+    clock, limits = Clock(), Limits(daily=usd("1"))
+    async with open_ledger(clock, lease=60.0) as ledger:
+        await Ledger(ledger.store, lease=600.0, now=clock).reserve(claim(), usd("1"), own=limits)
+        with pytest.raises(BudgetExceeded) as caught:
+            await ledger.reserve(claim(), usd("1"), own=limits)
+        assert caught.value.retry_after == 600
+
+
 @pytest.mark.parametrize("settled", [True, False])
 async def test_who_comes_back_after_the_lease_puts_the_charge_right(settled: bool) -> None:
     clock = Clock()
