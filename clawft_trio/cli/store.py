@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import trio
 
+from clawft_trio.agent.from_config import owed_file
 from clawft_trio.agent.open_agent import MIGRATIONS
 from clawft_trio.agent.serialization import inbound_from_json, message_from_json
 from clawft_trio.bus.undelivered import decode_message
 from clawft_trio.cli.errors import say
+from clawft_trio.costs import Ledger
+from clawft_trio.costs.settling import Settling
 from clawft_trio.errors import NotConfigured, StoreCorrupt
 from clawft_trio.store import Connection, open_store
 from clawft_trio.store.address import is_address
 from clawft_trio.store.copying import copy_store, tables_of
+from clawft_trio.store.migrations import newest_versions, present_versions
 
 _DECODERS = (
     ("messages", "message", message_from_json),
@@ -86,7 +92,7 @@ def _problems(connection: Connection) -> list[str]:
 
 
 async def copy(source: str, target: str) -> None:
-    """Copy everything from one store into another, which must be empty, and print what was copied.
+    """Copy an agent's tables from one store into another, where they must be empty, and print what was copied.
 
     Raises:
       NotConfigured: there is no such file.
@@ -99,5 +105,10 @@ async def copy(source: str, target: str) -> None:
         open_store(source, migrations=MIGRATIONS) as old,
         open_store(target, migrations=MIGRATIONS, busy=30.0) as new,
     ):
+        # They are in a file beside the source.
+        await Settling(Ledger(old), owed_file(old)).read_file()
         for table in await copy_store(old, new, MIGRATIONS):
             say(f"{table.name}: {table.rows} rows")
+        present = await old.read(partial(present_versions, engine=old.engine))
+        if others := sorted(present.keys() - newest_versions(MIGRATIONS).keys()):
+            say(f"Not copied, because they are not an agent's: the tables of {', '.join(others)}.")

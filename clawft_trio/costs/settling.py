@@ -156,7 +156,7 @@ class Settling:
                 await self._write(waiting[start : start + _AT_ONCE])
             if self._in_file and not self._owed:
                 self._in_file.clear()
-                await self._read_file()
+                await self.read_file()
         finally:
             self._writing.release()
 
@@ -180,8 +180,14 @@ class Settling:
         for closing in closings:
             self._owed.pop(closing.id, None)
 
-    async def _read_file(self) -> None:
-        """Write the settlements in the file, from this process or an earlier one, and delete it."""
+    async def read_file(self) -> None:
+        """Write the settlements in the file, from this process or an earlier one, and delete it.
+
+        Raises:
+          StoreError: the ledger cannot be written; the file stays.
+
+        Cancellation: each is written or still in the file.
+        """
         if self._file is None:
             return
         try:
@@ -217,7 +223,7 @@ class Settling:
             try:
                 await self.write_owed()
                 if not recovered:
-                    await self._read_file()
+                    await self.read_file()
                     recovered = True
             except StoreError as exc:
                 _log.warning("%d settlements are still owed: %s", len(self._owed), exc)

@@ -21,8 +21,11 @@ from clawft_trio.store.migrations import Migration
 _TABLE = re.compile(r"\bCREATE TABLE (?:IF NOT EXISTS )?(\w+)")
 _COUNTED = re.compile(r"\bCREATE TABLE (?:IF NOT EXISTS )?(\w+)\s*\(\s*(\w+) INTEGER PRIMARY KEY AUTOINCREMENT")
 
-_BATCH = 1000
-"""Number of rows that are read at once."""
+_BATCH = 256
+"""Largest number of rows that are read at once."""
+
+_BATCH_BYTES = 4 * 1024 * 1024
+"""About as many bytes and characters are read at once, because a message may hold pictures."""
 
 _WAITING = 4
 """Largest number of batches that wait to be written."""
@@ -162,19 +165,26 @@ def _read(connection: Connection, *, names: Sequence[str], rows: _Rows, engine: 
 
 def _batches_of(connection: Connection, table: str, engine: Engine) -> Iterator[tuple[list[str], list[Any]]]:
     """Yield the rows of *table* in batches, each with the names of its columns."""
-    query = f"SELECT * FROM {table}"
+    query, count = f"SELECT * FROM {table}", 1
     if engine == "postgresql":
         # Without a cursor on the server, all rows would be in memory.
         connection.execute(f"DECLARE copied CURSOR FOR {query}")
-        query = f"FETCH {_BATCH} FROM copied"
+        query = "FETCH 1 FROM copied"
     cursor: Any = connection.execute(query)
     columns = [column[0] for column in cursor.description]
-    while values := cursor.fetchmany(_BATCH):
+    while values := cursor.fetchmany(count):
         yield columns, values
+        count = _next_count(values)
         if engine == "postgresql":
-            cursor = connection.execute(query)
+            cursor = connection.execute(f"FETCH {count} FROM copied")
     if engine == "postgresql":
         connection.execute("CLOSE copied")
+
+
+def _next_count(values: Sequence[Sequence[Any]]) -> int:
+    """Return how many rows to read after *values*: twice as many at most, and as if they were as large."""
+    size = sum(len(value) for row in values for value in row if isinstance(value, bytes | str))
+    return max(1, min(_BATCH, 2 * len(values), len(values) * _BATCH_BYTES // max(1, size)))
 
 
 def _fill(connection: Connection, names: Sequence[str], rows: _Rows) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,19 @@ import trio
 from cli.program import run
 
 from clawft_trio.agent import LoopPolicy, serve_sessions
+from clawft_trio.agent.from_config import owed_file
 from clawft_trio.agent.journal import Journal, turn_id_of
 from clawft_trio.agent.open_agent import MIGRATIONS
 from clawft_trio.agent.sessions import Sessions
 from clawft_trio.agent.workers import requeue, summarize_work
 from clawft_trio.bus import LeasedUndelivered, MessageBus
 from clawft_trio.chat import Message
+from clawft_trio.cli.store import copy
+from clawft_trio.costs import Bill, Claim, Ledger
+from clawft_trio.costs.records import Closing
 from clawft_trio.errors import StoreCorrupt, StoreError
 from clawft_trio.messages import InboundMessage, OutboundMessage
-from clawft_trio.store import copying, open_store
+from clawft_trio.store import Connection, Migration, copying, open_store
 from clawft_trio.store.copying import copy_store
 from clawft_trio.store.ownership import Ownership
 
@@ -104,6 +109,42 @@ async def test_a_copy_reads_and_writes_in_batches(
         # With more batches than wait at once, a target that refuses ends the copy, too.
         with pytest.raises(StoreError, match="not empty"):
             await copy_store(old, new, MIGRATIONS)
+
+
+async def test_a_copy_reads_about_as_many_bytes_at_once_whatever_the_rows_hold(
+    shared_place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "_BATCH_BYTES", 10_000)
+    async with open_store(shared_place, migrations=MIGRATIONS) as store:
+        for length, count in ((4000, 20), (10, 300), (30_000, 1), (10, 1)):
+            await Sessions(store).append("s", [Message.user("x" * length)] * count)
+
+        def sizes(connection: Connection) -> list[tuple[int, int]]:
+            batches = [values for _, values in copying._batches_of(connection, "messages", store.engine)]
+            return [(len(rows), sum(len(row[-1]) for row in rows)) for rows in batches]
+
+        found = await store.read(sizes)
+    assert sum(rows for rows, _ in found) == 322
+    assert len(found) < 50
+    assert max(size for rows, size in found if rows > 1) < 40_000
+
+
+async def test_a_copy_settles_what_is_owed_and_names_the_tables_that_it_leaves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = tmp_path / "old.db", tmp_path / "new.db"
+    own = Migration("notes", 1, "CREATE TABLE notes (id INTEGER);")
+    async with open_store(source, migrations=[*MIGRATIONS, own]) as store:
+        reservation = await Ledger(store, owner="ended").reserve(Claim(sender_id="ana", target="p/m"), Decimal(1))
+        bill = Bill(cost=Decimal("0.5"))
+        owed = owed_file(store)
+        assert owed is not None
+        await owed.append([Closing(id=reservation.id, state="settled", owner="ended", bill=bill)])
+    await copy(str(source), str(target))
+    assert "tables of notes" in capsys.readouterr().err
+    async with open_store(target, migrations=MIGRATIONS) as store:
+        [entry] = await Ledger(store).entries()
+        assert (entry.state, entry.cost) == ("settled", bill.cost)
 
 
 async def test_a_store_in_use_is_not_copied(shared_place) -> None:

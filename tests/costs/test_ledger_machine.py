@@ -278,7 +278,7 @@ class LedgerMachine(TrioMachine):
             if held.process == which:
                 held.orphan = True
         try:
-            self.run(self.settlings[which]._read_file)
+            self.run(self.settlings[which].read_file)
         except StoreBusy:
             assert self.away
         else:
