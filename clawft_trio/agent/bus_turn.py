@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -86,7 +87,7 @@ class _Pieces:
     def __init__(self, context: TurnContext) -> None:
         self._context = context
         self._text: list[str] = []
-        self._last = -_PIECE
+        self._last = -math.inf
 
     async def show(self, event: AgentEvent) -> None:
         if isinstance(event, TextDelta):

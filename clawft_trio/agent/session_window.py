@@ -119,7 +119,9 @@ class SessionWindow:
             await self.background.wait(self.session)
             await self.load()
         made = self._plan(self.overhead)
-        return made is not None and await self._compact(made, decision, needed=True)
+        if made is not None:
+            await self._compact(made, decision, needed=True)
+        return made is not None
 
     def compact_later(self, added: Sequence[Message], request: ChatRequest, decision: RoutingDecision) -> None:
         """Start a compaction in the background after the turn, which added *added*, if the window is nearly full."""
@@ -140,7 +142,7 @@ class SessionWindow:
         assert self.limit is not None
         return plan(self.tail, self.policy, overhead=overhead, limit=self.limit, readable=self.readable)
 
-    async def _compact(self, made: Plan, decision: RoutingDecision, *, needed: bool) -> bool:
+    async def _compact(self, made: Plan, decision: RoutingDecision, *, needed: bool) -> None:
         """Apply *made*. Turns are cut without a summary only if the cut is *needed*, or the policy has no compactor."""
         compaction, summarized = made.compaction, False
         if made.excess and self.policy.compactor is not None:
@@ -153,7 +155,7 @@ class SessionWindow:
                 # The turn continues without the old messages, because its question matters more.
                 summary = compaction.summary
             compaction = attrs.evolve(compaction, summary=summary)
-        return await self._keep(compaction, left_out=len(made.excess), summarized=summarized)
+        await self._keep(compaction, left_out=len(made.excess), summarized=summarized)
 
     async def _summary(self, made: Plan, decision: RoutingDecision) -> str:
         assert self.limit is not None
@@ -179,7 +181,8 @@ class SessionWindow:
         asked = attrs.evolve(request, auth=self.auth)
         return await self.models.complete(asked, call, attrs.evolve(decision, targets=(*first, *others)))
 
-    async def _keep(self, compaction: Compaction, *, left_out: int = 0, summarized: bool = False) -> bool:
+    async def _keep(self, compaction: Compaction, *, left_out: int = 0, summarized: bool = False) -> None:
+        """Apply *compaction*, and store it unless another one was stored since the session was loaded."""
         store = self.store
         assert store is not None
         kept = await store.compact(self.session, compaction, version=self.tail.version)
@@ -198,7 +201,6 @@ class SessionWindow:
             version=self.tail.version + 1 if kept else self.tail.version,
             rows=tuple(row for row in self.tail.rows if row.place > compaction.cut),
         )
-        return kept
 
     async def cut(self, answers: Sequence[ToolResult], number: int) -> tuple[ToolResult, ...]:
         """Cut *answers* to the lengths that the window allows; store complete texts, which can be read with a tool.
@@ -218,10 +220,14 @@ class SessionWindow:
         cut: list[ToolResult] = []
         left = None if self.limit is None else int(self.policy.goal * self.limit)
         for position, answer in enumerate(answers):
-            share = None if left is None else left // (len(answers) - position)
-            tokens, limit = self._result_bytes(answer.text, share)
-            cut.append(answer if limit is None else await self._cut_one(answer, number, limit))
-            left = None if left is None else max(0, left - tokens)
+            size, limit = len(answer.text.encode(errors="replace")), RESULT_LIMIT
+            if self.limit is not None and left is not None:
+                share = min(left // (len(answers) - position), int(self.policy.longest_result * self.limit))
+                tokens = count_tokens(answer.text)
+                if tokens > share:
+                    limit = min(limit, max(_FEWEST_BYTES, size * share // tokens))
+                left -= min(tokens, share)
+            cut.append(answer if size <= limit else await self._cut_one(answer, number, limit))
         return tuple(cut)
 
     async def _cut_one(self, answer: ToolResult, number: int, limit: int) -> ToolResult:
@@ -239,22 +245,6 @@ class SessionWindow:
         else:
             text = answer_text(answer.text, limit=limit)
         return attrs.evolve(answer, text=text + more)
-
-    def _result_bytes(self, text: str, share: int | None) -> tuple[int, int | None]:
-        """Return the tokens that *text* gets, and the bytes to which it has to be cut; None when it is short enough.
-
-        Args:
-          text: a tool result.
-          share: tokens of the window for it beside the other results of its round; None when the window is not known.
-        """
-        size = len(text.encode(errors="replace"))
-        limit, tokens = RESULT_LIMIT, 0
-        if self.limit is not None and share is not None:
-            tokens, allowed = count_tokens(text), min(share, int(self.policy.longest_result * self.limit))
-            if tokens > allowed:
-                limit = min(limit, max(_FEWEST_BYTES, size * allowed // tokens))
-                tokens = allowed
-        return tokens, limit if size > limit else None
 
 
 def _within(tail: SessionTail, limit: int) -> SessionTail:

@@ -93,6 +93,58 @@ def test_when_it_is_not_enough_the_oldest_turns_go() -> None:
     assert tokens(applied(session, made.compaction)) <= 2400
 
 
+@pytest.mark.parametrize("kept", range(7))
+def test_the_results_of_the_newest_turns_stay(kept: int) -> None:
+    session = tail([(4000, 10)] * 6)
+    made = plan(session, attrs.evolve(POLICY, kept_results=kept), overhead=0, limit=100_000, readable=True)
+    assert (made is None) == (kept == 6)
+    left = session.messages if made is None else applied(session, made.compaction)
+    cleared = ["cleared" in message.text for message in left if message.role == "tool"]
+    assert cleared == [True] * (6 - kept) + [False] * kept
+
+
+def test_what_is_cleared_stays_cleared() -> None:
+    session = tail([(4000, 10)] * 6, Compaction(cleared=100, summary="so far"))
+    assert plan(session, attrs.evolve(POLICY, kept_results=6), overhead=0, limit=100_000, readable=True) is None
+    made = plan(session, POLICY, overhead=0, limit=400, readable=True)
+    assert made is not None
+    assert (made.compaction.cleared, made.compaction.summary) == (100, "so far")
+
+
+@pytest.mark.parametrize("summary", ["", "s" * 400])
+def test_turns_are_cut_until_the_rest_fits_the_goal_with_the_summary(summary: str) -> None:
+    session = tail([(0, 400)] * 6, Compaction(summary=summary))
+    rest = tokens(session.messages[-6:]) + count_tokens(summary)
+    for room, turns in ((rest, 3), (rest - 1, 2), (rest + 1, 3)):
+        made = plan(session, attrs.evolve(NO_SUMMARY, goal=1), overhead=50, limit=room + 50, readable=True)
+        assert made is not None
+        assert applied(session, made.compaction) == session.messages[-2 * turns :]
+        assert made.excess == session.messages[: -2 * turns]
+    # A new summary may take its whole budget.
+    made = plan(session, attrs.evolve(POLICY, goal=1), overhead=0, limit=rest, readable=True)
+    assert made is not None
+    assert tokens(applied(session, made.compaction)) <= rest - POLICY.summary_budget(rest)
+
+
+def test_a_newest_turn_that_fits_the_window_stays_and_a_larger_one_goes() -> None:
+    session = tail([(0, 10), (0, 4000)], Compaction(summary="s" * 400))
+    newest = tokens(session.messages[-2:]) + count_tokens("s" * 400) + 30
+    made = plan(session, NO_SUMMARY, overhead=30, limit=newest, readable=True)
+    assert made is not None
+    assert applied(session, made.compaction) == session.messages[-2:]
+    made = plan(session, NO_SUMMARY, overhead=30, limit=newest - 1, readable=True)
+    assert made is not None
+    assert applied(session, made.compaction) == ()
+
+
+def test_results_are_cleared_even_if_the_newest_turn_exceeds_the_goal() -> None:
+    session = tail([(4000, 2000)])
+    made = plan(session, attrs.evolve(NO_SUMMARY, kept_results=0), overhead=0, limit=800, readable=True)
+    assert made is not None
+    assert made.excess == ()
+    assert tokens(applied(session, made.compaction)) > 400
+
+
 def test_nothing_is_planned_where_nothing_can_be_done() -> None:
     assert plan(tail([(0, 10)]), POLICY, overhead=0, limit=10_000, readable=True) is None
     assert plan(SessionTail(), POLICY, overhead=9000, limit=1000, readable=True) is None
@@ -301,6 +353,9 @@ def test_the_transcript_has_calls_and_the_beginning_of_results() -> None:
     assert text.splitlines()[:2] == ["user: q0", "assistant: (calls look with {})"]
     assert "(5000 characters)" in text
     assert len(text) < 1200
+    exact, longer = (transcript([Message.tool("r" * size, tool_call_id="c")], 10_000) for size in (1000, 1001))
+    assert exact == "tool: " + "r" * 1000
+    assert longer == "tool: " + "r" * 1000 + "… (1001 characters)"
 
 
 @given(st.text(st.sampled_from("ab Z9.é漢\n"), max_size=3000), st.integers(0, 400))

@@ -11,6 +11,7 @@ from typing import Literal, TypedDict
 import attrs
 import msgspec
 import pytest
+import trio
 from hypothesis import given, strategies as st
 from judged import ScriptedProvider
 
@@ -158,6 +159,31 @@ def test_a_schema_of_ones_own() -> None:
         form.value_of(response('{"n": 2}'))
     with pytest.raises(InvalidData):
         AnswerForm.of_schema({"type": 3})
+
+
+def test_an_answer_of_exactly_the_largest_length_is_read() -> None:
+    form = AnswerForm.of_schema({"type": "string"})
+    largest = "a" * ((1 << 20) - 2)
+    assert form.value_of(response(f'"{largest}"')) == largest
+    with pytest.raises(InvalidAnswer, match="1048577 characters are more than the 1048576"):
+        form.value_of(response(f'"{largest}a"'))
+
+
+async def test_a_long_answer_is_read_in_a_thread_that_is_not_awaited_by_a_cancellation() -> None:
+    left, threads = threading.Event(), set[int]()
+
+    def read(raw: object) -> object:
+        threads.add(threading.get_ident())
+        return left.wait(60) if raw == "b" * 5000 else raw
+
+    form = AnswerForm({"type": "string"}, read=read)
+    assert await form.read_answer(response('"short"')) == "short"
+    assert threads == {threading.get_ident()}
+    with trio.move_on_after(0.01) as scope:
+        await form.read_answer(response(f'"{"b" * 5000}"'))
+    assert scope.cancelled_caught
+    assert not left.is_set()
+    left.set()
 
 
 def test_a_reader_of_ones_own() -> None:
