@@ -143,7 +143,6 @@ def error_class(error: BaseException) -> str:
 
 def _may_quote(error: BaseException) -> bool:
     """Return whether the message of *error* may repeat text of a model, a tool or a user."""
-    if isinstance(error, RecordedError):
-        # The recorder has already decided.
-        return False
-    return not isinstance(error, ClawftError) or isinstance(error, ToolError | InvalidData | InvalidAnswer)
+    # The recorder of an error has decided before.
+    ours = isinstance(error, ClawftError | RecordedError)
+    return not ours or isinstance(error, ToolError | InvalidData | InvalidAnswer)

@@ -211,6 +211,26 @@ async def test_a_summary_counts_as_a_part_of_the_window() -> None:
     assert own.store.stored.version == 1
 
 
+async def test_what_a_request_has_beside_the_session_is_counted_once() -> None:
+    own, _ = of_six_turns()
+    own.tail = attrs.evolve(own.tail, compaction=Compaction(summary="s" * 400))
+    assert not await own.fit(ChatRequest(own.complete((Message.system("x" * 400),), QUESTION), model="m"), DECISION)
+    beside = request_tokens(ChatRequest([Message.system("x" * 400), QUESTION], model="m"))
+    # The frame around the summary is not counted with it.
+    assert beside <= own.overhead < beside + 40
+
+
+async def test_a_history_that_only_lists_its_messages_is_cut_in_every_turn() -> None:
+    class History:
+        async def history(self, session: str, limit: int | None = None) -> tuple[Message, ...]:
+            await trio.lowlevel.checkpoint()
+            return tail([(0, 40)] * 6).messages[-limit:] if limit else tail([(0, 40)] * 6).messages
+
+    own = window(memory_window=4)
+    own.history = History()
+    assert await own.load() == tail([(0, 40)] * 6).messages[-4:] == own.messages
+
+
 @pytest.mark.parametrize(("memory_window", "asked"), [(0, 0), (4, 9)])
 async def test_twice_the_messages_that_are_sent_are_loaded(memory_window: int, asked: int) -> None:
     store = Store(tail([(0, 40)] * 6))

@@ -7,14 +7,14 @@ from decimal import Decimal
 
 import pytest
 
-from clawft_trio.attempts import record_attempt
+from clawft_trio.attempts import Latency, record_attempt
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message
 from clawft_trio.config import Secret
-from clawft_trio.errors import EmptyAnswer, RateLimited, ToolFailed
-from clawft_trio.observe import Noted
+from clawft_trio.errors import EmptyAnswer, RateLimited, ServerError, ToolFailed
+from clawft_trio.observe import Noted, RecordedError, Recorder, RoundEnded
 from clawft_trio.observe.attributes import attributes_of, error_attributes
 from clawft_trio.observe.recorded import Recorded, recorded, request_options
-from clawft_trio.observe.redaction import redact_address
+from clawft_trio.observe.redaction import cut, cut_redacted, cut_redacted_end, make_redactor, redact_address
 
 
 @pytest.mark.parametrize(
@@ -131,3 +131,70 @@ def test_the_options_of_a_request_are_those_that_are_set() -> None:
 )
 def test_an_address_is_shown_without_accounts_and_values(address: str, shown: str) -> None:
     assert redact_address(address) == shown
+
+
+def test_what_is_empty_is_left_out_and_zero_is_not() -> None:
+    assert attributes_of(Noted(at=0.0, component="", what="y", details={})) == {"what": "y"}
+    ended = RoundEnded(at=1.0, ending="ok", sender="", answered_by="a/m", latency=Latency(total=0.0))
+    assert attributes_of(ended) == {"ending": "ok", "answered_by": "a/m", "total": 0.0, "queued": 0.0}
+
+
+def test_an_error_in_the_details_has_its_class_and_its_text_if_that_quotes_nobody() -> None:
+    details = {"ours": ServerError("down"), "tool": ToolFailed("said so"), "recorded": RecordedError("ToolFailed", "x")}
+    assert attributes_of(Noted(at=0.0, component="x", what="y", details=details))["details"] == {
+        "ours": {"error": "ServerError", "error_message": "down"},
+        "tool": {"error": "ToolFailed"},
+        # The recorder has decided what may be read.
+        "recorded": {"error": "ToolFailed", "error_message": "x"},
+    }
+
+
+@pytest.mark.parametrize(("length", "shown"), [(3000, "***"), (3001, "…")])
+def test_of_a_long_text_the_beginning_is_masked_and_a_word_that_may_go_on_is_left_out(length: int, shown: str) -> None:
+    details = {"value": "sk-" + "x" * (length - 3)}
+    assert attributes_of(Noted(at=0.0, component="x", what="y", details=details))["details"] == {"value": shown}
+
+
+def test_recorded_errors_are_equal_by_their_class_and_their_text() -> None:
+    error = RecordedError("ServerError", "down")
+    assert {error, RecordedError("ServerError", "down")} == {error}
+    assert error not in [RecordedError("ServerError", "up"), RecordedError("ClientError", "down"), ServerError("down")]
+
+
+@pytest.mark.parametrize("limit", [1, 5, 20, 100])
+def test_a_recorder_keeps_the_last_events_up_to_its_limit(limit: int) -> None:
+    recorder = Recorder(limit)
+    for number in range(3 * limit):
+        recorder(Noted(at=float(number), component="x", what="y"))
+        kept = [event.at for event in recorder.events]
+        assert kept == [float(at) for at in range(number + 1 - len(kept), number + 1)]
+        # A tenth is dropped at once, because dropping one moves all others.
+        assert min(number + 1, limit - limit // 10) <= len(kept) <= limit
+
+
+@pytest.mark.parametrize("limit", [0, 1, 5, 6])
+def test_a_text_is_cut_to_its_limit_with_an_ellipsis(limit: int) -> None:
+    assert cut("abcdef", limit) == {0: "", 1: "…", 5: "abcd…", 6: "abcdef"}[limit]
+
+
+def test_the_beginning_of_a_text_of_many_secrets_ends_with_no_part_of_one() -> None:
+    for before in range(0, 210, 3):
+        text = "a" * before + " " + f"sk-{'x' * 200} " * 200
+        shown = cut_redacted(text, 1000)
+        assert shown.endswith("***…")
+        assert "x" not in shown
+        end = cut_redacted_end(f"sk-{'x' * 200} " * 200 + "a" * before, 1000)
+        assert end.startswith("…")
+        assert "x" not in end
+
+
+@pytest.mark.parametrize("limit", [10, 1000])
+def test_the_end_of_a_text_is_kept_up_to_its_limit(limit: int) -> None:
+    words = "word " * 4000
+    for length in (limit, limit + 1, 8 * limit + 4096, 8 * limit + 4097, 20_000):
+        text = words[:length]
+        assert cut_redacted_end(text, limit) == (text if length == limit else f"…{text[-limit:]}")
+
+
+def test_known_values_of_four_characters_and_more_are_masked() -> None:
+    assert make_redactor(["abc", "abcd", "abcdef"])("abc abcd abcdef") == "abc *** ***"

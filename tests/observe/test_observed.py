@@ -7,6 +7,7 @@ import trio
 from judged import ScriptedProvider
 from observe.turns import USAGE
 
+from clawft_trio.auth import AuthContext
 from clawft_trio.chat import Call, ChatRequest, Message
 from clawft_trio.errors import AllProvidersExhausted, ConsumerLeft, ServerError
 from clawft_trio.observe import Observed, Recorder, RoundEnded, open_queue, spans_of
@@ -33,6 +34,7 @@ async def test_a_call_without_an_agent_has_its_tree(autojump_clock: object) -> N
     assert [(a.name, a.role, a.status) for a in call.children] == [("a", "first", "failed"), ("b", "failover", "ok")]
     (ended,) = seen.of(RoundEnded)
     assert (ended.latency.total, ended.latency.first_content, ended.input_tokens) == (4.0, 3.0, 100)
+    assert (ended.answered_by, ended.sender) == ("b", "")
 
 
 async def test_two_concurrent_calls_are_distinguished(autojump_clock: object) -> None:
@@ -56,6 +58,16 @@ async def test_a_failure_and_a_consumer_that_left_are_reported_as_such(autojump_
         await Observed(well("b"), seen).complete(REQUEST, Call(emit=leave))
     assert [ended.ending for ended in seen.of(RoundEnded)] == ["failed", "aborted"]
     assert isinstance(seen.of(RoundEnded)[0].error, AllProvidersExhausted)
+    assert [ended.answered_by for ended in seen.of(RoundEnded)] == ["", ""]
+
+
+async def test_a_call_is_reported_with_its_sender() -> None:
+    seen = Recorder()
+    auth = AuthContext(sender_id="ana", channel="test")
+    observed = Observed(ScriptedProvider.saying("Hello.", name="b"), seen)
+    await observed.complete(ChatRequest([Message.user("hello")], auth=auth), Call())
+    assert observed.name == "b"
+    assert [ended.sender for ended in seen.of(RoundEnded)] == ["test:ana"]
 
 
 async def test_an_observer_that_hangs_or_raises_never_harms_a_call() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import attrs
 import pytest
 from observe.turns import play
 from opentelemetry import trace
@@ -18,8 +19,8 @@ from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as na
 from opentelemetry.semconv._incubating.metrics import gen_ai_metrics as metrics
 
 from clawft_trio.attempts import AttemptRecord, Latency, Usage
-from clawft_trio.errors import PeerGone, UnknownTool
-from clawft_trio.messages import InboundMessage
+from clawft_trio.errors import PeerGone, ServerError, StoreError, ToolDenied, ToolFailed, UnknownTool
+from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.observe import (
     AttemptEnded,
     BreakerChanged,
@@ -36,9 +37,10 @@ from clawft_trio.observe import (
     ToolStarted,
     TurnEnded,
     TurnStarted,
+    Undeliverable,
 )
 from clawft_trio.observe.otel import OtelObserver
-from clawft_trio.observe.otel_names import VERSIONS
+from clawft_trio.observe.otel_names import TOKENS, VERSIONS
 
 BEGAN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -374,3 +376,118 @@ def test_a_call_has_the_answer_of_the_attempt_that_decided_it(
     call = told(Backend(), *ended, done).spans[-1]
     assert call.attributes["gen_ai.response.id"] == response
     assert call.attributes["clawft.attempts"] == len(attempts)
+
+
+STARTED = TurnStarted(at=0.0, session="s", sender="a", message_id="m", turn_id="t")
+ENDED = TurnEnded(at=4.0, session="s", message_id="m", outcome="ok", duration=4.0, turn_id="t")
+TOOL = ToolStarted(at=1.0, tool="x", tool_call_id="c", turn_id="t")
+TOOL_ENDED = ToolEnded(at=2.0, tool="x", tool_call_id="c", turn_id="t", outcome="ok", duration=1.0)
+
+
+async def test_the_span_of_a_tool_is_current_in_its_task_until_it_ends() -> None:
+    backend = Backend()
+    with backend.tracers.get_tracer("app").start_as_current_span("request") as outer:
+        told(backend, STARTED, TOOL)
+        assert trace.get_current_span().name == "execute_tool x"
+        told(backend, TOOL_ENDED)
+        assert trace.get_current_span() is outer
+
+
+async def test_a_span_that_a_tool_has_left_current_stays_so() -> None:
+    backend = Backend()
+    with backend.tracers.get_tracer("app").start_as_current_span("request"):
+        told(backend, STARTED, TOOL)
+        with backend.tracers.get_tracer("app").start_as_current_span("inner") as inner:
+            told(backend, TOOL_ENDED)
+            assert trace.get_current_span() is inner
+
+
+def test_outside_of_tasks_no_span_becomes_current() -> None:
+    backend = told(Backend(), STARTED, TOOL)
+    assert trace.get_current_span() is trace.INVALID_SPAN
+    told(backend, TOOL_ENDED, ENDED)
+    assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+def test_a_span_that_has_not_ended_ends_with_the_last_event() -> None:
+    backend = told(Backend(), STARTED, TOOL, ENDED)
+    assert backend.outline() == [
+        ("invoke_agent clawft", 0.0, 4.0, "UNSET", ("execute_tool x", 1.0, 4.0, "UNSET")),
+    ]
+    assert [span.attributes.get("clawft.status") for span in backend.spans] == ["open", None]
+
+
+def attempt(error: Exception | None, outcome: str = "failed") -> AttemptEnded:
+    latency = Latency(total=1.0)
+    record = AttemptRecord(target="a/one", outcome=outcome, started=0.0, latency=latency, error=error)
+    return AttemptEnded(at=1.0, record=record, call_id="c")
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "status", "described", "attributes"),
+    [
+        (ServerError("down"), "failed", "ERROR", "down", {"error.type": "ServerError"}),
+        (KeyError("a name"), "failed", "ERROR", None, {"error.type": "KeyError"}),
+        (None, "failed", "ERROR", None, {"error.type": "failed"}),
+        (None, "ok", "UNSET", None, {}),
+        (None, "cancelled", "UNSET", None, {"clawft.status": "cancelled"}),
+    ],
+)
+def test_a_failed_span_has_its_text_if_there_is_one(
+    error: Exception | None, outcome: str, status: str, described: str | None, attributes: dict[str, str]
+) -> None:
+    done = RoundEnded(at=2.0, ending=outcome, sender="", answered_by="", latency=Latency(total=2.0), call_id="c")
+    backend = told(Backend(), attempt(error, outcome), done)
+    call = next(span for span in backend.spans if span.name.startswith("chat"))
+    one = next(span for span in backend.spans if span.name.startswith("attempt"))
+    # A call that nobody answered is named by the attempt that decided it.
+    assert (one.name, call.name) == ("attempt a/one", "chat one")
+    assert (one.status.status_code.name, one.status.description) == (status, described)
+    found = {name: one.attributes.get(name) for name in ("error.type", "clawft.status") if name in one.attributes}
+    assert found == attributes
+    assert backend.points("clawft.attempts") == {
+        ("a", "one", outcome, *([] if error is None else [type(error).__name__])): 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error", "named"),
+    [
+        ("ok", None, ("x",)),
+        ("error", ToolFailed("no"), ("x", "ToolFailed")),
+        ("timeout", None, ("x", "timeout")),
+        ("denied", ToolDenied("no"), ("_OTHER", "ToolDenied")),
+        ("error", UnknownTool("no"), ("_OTHER", "UnknownTool")),
+        ("unknown", None, ("_OTHER", "unknown")),
+    ],
+)
+def test_tool_calls_are_counted_by_name_and_failure(
+    outcome: str, error: Exception | None, named: tuple[str, ...]
+) -> None:
+    backend = told(Backend(), attrs.evolve(TOOL_ENDED, outcome=outcome, error=error, duration=2.0))
+    assert backend.points("clawft.execute_tool.duration") == {("execute_tool", *named): 2.0}
+
+
+def test_replies_without_a_channel_are_counted_by_their_error() -> None:
+    message = OutboundMessage(channel="c", chat_id="1", content="x")
+    event = Undeliverable(at=0.0, message=message)
+    backend = told(Backend(), event, attrs.evolve(event, error=StoreError("away")), event)
+    assert backend.points("clawft.bus.undeliverable") == {(): 2, ("StoreError",): 1}
+
+
+def test_the_boundaries_of_tokens_are_those_of_the_conventions() -> None:
+    assert (len(TOKENS), TOKENS[:3], TOKENS[-1]) == (14, (1, 4, 16), 67_108_864)
+
+
+def test_older_names_count_the_tokens_of_each_kind() -> None:
+    record = AttemptRecord(
+        target="a/one",
+        outcome="ok",
+        started=0.0,
+        latency=Latency(total=1.0),
+        usage=Usage(input_tokens=7, output_tokens=3),
+    )
+    for version, names in VERSIONS.items():
+        backend = told(Backend({"version": version}), AttemptEnded(at=1.0, record=record, call_id="c"))
+        points = [backend.points(name) for name in (names.token_usage, names.input_tokens, names.output_tokens) if name]
+        assert sorted(value for found in points for value in found.values()) == [3, 7]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -26,10 +27,13 @@ from clawft_trio.observe import (
     Noted,
     RecordedError,
     RoundEnded,
+    ServerOutput,
+    ToolProgress,
     Undeliverable,
     events,
     open_recording,
     read_recording,
+    recording,
     spans_of,
 )
 from clawft_trio.observe.recording import LONGEST_LINE, recorded_line
@@ -273,3 +277,66 @@ def test_a_note_recorded_under_its_old_key_is_read() -> None:
     line = b'{"event": "noted", "at": 1.0, "room": "agent", "what": "turn failed", "details": {}}\n'
     (back,) = read_recording([b'{"recording": 1, "wall": 0.0, "at": 0.0}\n', line]).events
     assert back == Noted(at=1.0, component="agent", what="turn failed")
+
+
+@pytest.mark.parametrize(
+    ("event", "hidden"),
+    [
+        (ServerOutput(at=1.0, server="s", text="my diagnosis"), "text"),
+        (ToolProgress(at=1.0, tool="x", tool_call_id="c", done=0.5, message="my diagnosis"), "message"),
+    ],
+    ids=["output", "progress"],
+)
+def test_what_servers_and_tools_write_is_not_recorded_unless_requested(event: Event, hidden: str) -> None:
+    assert read_recording([HEADER, recorded_line(event)]).events == (attrs.evolve(event, **{hidden: ""}),)
+    assert read_recording([HEADER, recorded_line(event, texts=True)]).events == (event,)
+
+
+def test_a_recording_without_events_is_whole() -> None:
+    assert read_recording([HEADER]) == read_recording([HEADER])
+    assert (read_recording([HEADER]).events, read_recording([HEADER]).cut) == ((), False)
+
+
+def test_more_events_than_a_recording_may_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "MOST_EVENTS", 3)
+    line = recorded_line(Noted(at=1.0, component="x", what="y"))
+    assert len(read_recording([HEADER, *[line] * 3]).events) == 3
+    with pytest.raises(InvalidData, match="line 5: more than 3 events"):
+        read_recording([HEADER, *[line] * 4])
+
+
+CHARGED = {"event": "charged", "at": 1.0, "sender": "a", "target": "p/m", "input_tokens": 1, "output_tokens": 1,
+           "certainty": "exact"}  # fmt: skip
+
+
+@pytest.mark.parametrize("cost", ["0.25", "-1E+3", "1" * 20 + "." + "1" * 20])
+def test_an_amount_is_read_as_it_was_written(cost: str) -> None:
+    (event,) = read_recording([HEADER, json.dumps(CHARGED | {"cost": cost}).encode() + b"\n"]).events
+    assert event.cost == Decimal(cost)
+
+
+@pytest.mark.parametrize("cost", [0.25, 1, "NaN", "", "1" * 21, "1E9999", "0x1", ["1"]])
+def test_what_is_no_amount_is_refused(cost: object) -> None:
+    with pytest.raises(InvalidData, match=r"line 2: \$\.cost"):
+        read_recording([HEADER, json.dumps(CHARGED | {"cost": cost}).encode() + b"\n"])
+
+
+@pytest.mark.parametrize("error", [3, [], {}, {"error": "X"}, {"message": "x"}, {"error": 3, "message": "x"}])
+def test_what_is_no_error_is_refused(error: object) -> None:
+    line = {"event": "failed_over", "at": 1, "failed": "a", "target": "b", "error": error}
+    with pytest.raises(InvalidData, match=r"line 2: \$\.error"):
+        read_recording([HEADER, json.dumps(line).encode() + b"\n"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+async def test_a_pipe_without_a_reader_is_an_error_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="No such device"):
+        async with open_recording(tmp_path / "pipe"):
+            pass
+
+
+@pytest.mark.parametrize(("length", "shown"), [(16_384, "***"), (16_385, "…")])
+def test_of_a_long_text_a_word_that_may_go_on_is_left_out(length: int, shown: str) -> None:
+    line = recorded_line(Noted(at=1.0, component="r", what="sk-" + "x" * (length - 3)))
+    assert json.loads(line)["what"] == shown
