@@ -34,6 +34,8 @@ _skipper = msgspec.json.Decoder(msgspec.Raw)
 _LARGE = 64 * 1024
 """Characters from which on a text is checked without building its values: 2 ms a MiB instead of 30."""
 
+_TOO_DEEP = (Problem("$", "nested too deeply"),)
+
 _OBJECT_START = re.compile(r"[ \t\r\n]*\{")
 
 _MOST_CHECKED = 16 * 1024 * 1024
@@ -44,29 +46,48 @@ def encode_json(value: object) -> bytes:
     """Encode *value* as compact UTF-8 JSON. A value of a type that JSON lacks (Decimal, a path) becomes its `str`.
 
     A lone surrogate, which UTF-8 cannot encode, becomes U+FFFD.
+
+    Raises:
+      InvalidData: *value* is nested too deeply.
     """
     try:
-        return _encoder.encode(value)
-    except UnicodeEncodeError:
-        return _encoder.encode(without_surrogates(msgspec.to_builtins(value, enc_hook=str, str_keys=True)))
+        try:
+            return _encoder.encode(value)
+        except UnicodeEncodeError:
+            return _encoder.encode(without_surrogates(_builtins(value)))
+    except RecursionError as exc:
+        raise InvalidData(_TOO_DEEP) from exc
 
 
 def encode_losslessly(value: object) -> bytes:
-    """Encode *value* like `encode_json`, but with its lone surrogates, as escapes that `decode_losslessly` reads."""
+    """Encode *value* like `encode_json`, but with its lone surrogates, as escapes that `decode_losslessly` reads.
+
+    Raises:
+      InvalidData: *value* is nested too deeply.
+    """
     try:
-        return _encoder.encode(value)
-    except UnicodeEncodeError:
-        return json.dumps(msgspec.to_builtins(value, enc_hook=str, str_keys=True), separators=(",", ":")).encode()
+        try:
+            return _encoder.encode(value)
+        except UnicodeEncodeError:
+            return json.dumps(_builtins(value), separators=(",", ":")).encode()
+    except RecursionError as exc:
+        raise InvalidData(_TOO_DEEP) from exc
+
+
+def _builtins(value: object) -> Any:
+    return msgspec.to_builtins(value, enc_hook=str, str_keys=True)
 
 
 def decode_losslessly(data: bytes | str, kind: type[T]) -> T:
     """Decode what `encode_losslessly` made of a value of *kind*.
 
     Raises:
-      msgspec.DecodeError: *data* is not JSON, or not a value of *kind*.
+      msgspec.DecodeError: *data* is not JSON, is nested too deeply, or is not a value of *kind*.
     """
     try:
         return msgspec.json.decode(data, type=kind)
+    except RecursionError as exc:
+        raise msgspec.DecodeError(str(exc)) from exc
     except msgspec.DecodeError:
         # msgspec refuses an escaped lone surrogate.
         with suppress(ValueError, RecursionError):

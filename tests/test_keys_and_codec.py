@@ -8,11 +8,20 @@ from decimal import Decimal
 from pathlib import Path
 
 import attrs
+import msgspec
 import pytest
 
 from clawft_trio.auth import ADMIN, USER, ZERO_TRUST, UserPermissions
 from clawft_trio.backoff import backoff
-from clawft_trio.codec import decode_json, encode_json, encode_losslessly, is_json_object, make_converter, structure
+from clawft_trio.codec import (
+    decode_json,
+    decode_losslessly,
+    encode_json,
+    encode_losslessly,
+    is_json_object,
+    make_converter,
+    structure,
+)
 from clawft_trio.errors import InvalidData
 from clawft_trio.keys import joined_key, storable_key, storable_text
 from clawft_trio.retry_hints import RateLimit, limit_resets_after, parse_wait, rate_limits, retry_after
@@ -302,3 +311,15 @@ def test_a_limit_is_read_with_its_numbers() -> None:
         RateLimit(kind="requests", limit=100, remaining=7, resets_after=5.0),
         RateLimit(kind="tokens", limit=50),
     )
+
+
+def test_what_is_nested_too_deeply_is_invalid_in_both_directions() -> None:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    for value in (deep, [deep, "\ud800"]):
+        for encode in (encode_json, encode_losslessly):
+            with pytest.raises(InvalidData, match="nested too deeply"):
+                encode(value)
+    with pytest.raises(msgspec.DecodeError):
+        decode_losslessly(b"[" * 100_000 + b"]" * 100_000, list)

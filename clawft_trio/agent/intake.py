@@ -47,6 +47,7 @@ class Intake:
 
         Raises:
           StoreError: the store cannot be written.
+          InvalidData: its metadata are nested too deeply, over 4 MiB of JSON, or have over 100 000 values.
 
         Cancellation: `Cancelled` means that it was not stored.
         """

@@ -125,6 +125,7 @@ class Journal(TurnSteps):
 
         Raises:
           StoreError: the store cannot be written; *message* is not accepted.
+          InvalidData: its metadata are nested too deeply, over 4 MiB of JSON, or have over 100 000 values.
 
         Cancellation: `Cancelled` means that it is not accepted.
         """
@@ -140,6 +141,7 @@ class Journal(TurnSteps):
 
         Raises:
           StoreError: the store cannot be written; *message* is not accepted.
+          InvalidData: its metadata are nested too deeply, over 4 MiB of JSON, or have over 100 000 values.
 
         Cancellation: `Cancelled` means that it is not accepted.
         """

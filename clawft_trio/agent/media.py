@@ -12,6 +12,7 @@ from base64 import b64decode
 from binascii import Error as BinasciiError
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address
 from mimetypes import guess_type
 from pathlib import Path
@@ -27,13 +28,25 @@ from clawft_trio.observe.redaction import cut_redacted, redact_address
 from clawft_trio.tools.workspace import Workspace
 
 LARGEST = 20 * 1024 * 1024
-"""Largest size of one attachment in bytes: as base64 it still fits into one request of the large vendors."""
+"""Largest size of all attachments of a message in bytes: as base64 they still fit into one request of large vendors."""
 
 MOST = 20
 """Largest number of attachments of one message."""
 
 _LONGEST_TEXT = 100_000
 """Largest number of characters of a text file in a message."""
+
+_TOO_LARGE = f"larger than {LARGEST} bytes together with those before it"
+
+_LONGEST_HEAD = 1000
+"""Characters of a `data:` URL before its content."""
+
+_LONGEST_ESCAPED = 1024 * 1024
+"""Characters of a `data:` URL that is not base64: the library needs fifty times its memory."""
+
+_STEP = 64 * 1024
+"""Characters of base64 that are decoded in one step, which holds the interpreter; a multiple of four. Longer `data:`
+URLs are decoded in a thread."""
 
 
 async def media_parts(
@@ -47,52 +60,75 @@ async def media_parts(
     """Return the parts for *media*: `data:` URLs, web addresses, and paths within *workspace*.
 
     Args:
-      media: as in `InboundMessage.media`; the first `MOST` are attached.
+      media: as in `InboundMessage.media`; the first `MOST` are attached, at most `LARGEST` bytes together.
       workspace: the folder of paths; None: paths are refused.
       policy: decides which web addresses may be passed on.
-      observer: receives a `Noted` for each attachment that is left out.
+      observer: receives a `Noted` for each attachment that is left out, and one for all after the first `MOST`.
       turn_id: id of the turn.
 
     Cancellation: a read that has begun is awaited; nothing is changed.
     """
     await trio.lowlevel.checkpoint()
     parts: list[Part] = []
-    for number, one in enumerate(media):
+
+    def leave_out(shown: str, why: str) -> None:
+        parts.append(Text(f"[attachment {shown} left out: {why}]"))
+        details = {"attachment": shown, "error": why}
+        observer(Noted(component="agent", what="attachment left out", details=details, turn_id=turn_id))
+
+    room = LARGEST
+    for one in media[:MOST]:
         try:
-            if number >= MOST:
-                raise Refused(f"more than {MOST} attachments")
-            parts.append(await _part(one, workspace, policy))
+            part = await _part(one, workspace, policy, room)
+            room -= len(part.data) if isinstance(part, Image | File) else 0
+            parts.append(part)
         except (ClawftError, OSError, ValueError) as exc:
             shown = one[:60] if one.startswith("data:") else cut_redacted(one, 200, redact=redact_address)
-            parts.append(Text(f"[attachment {shown} left out: {exc}]"))
-            details = {"attachment": shown, "error": str(exc)}
-            observer(Noted(component="agent", what="attachment left out", details=details, turn_id=turn_id))
+            leave_out(shown, str(exc))
+    if len(media) > MOST:
+        leave_out(f"{MOST + 1} to {len(media)}", f"more than {MOST} attachments")
     return tuple(parts)
 
 
-async def _part(one: str, workspace: Path | None, policy: AddressPolicy) -> Part:
+async def _part(one: str, workspace: Path | None, policy: AddressPolicy, room: int) -> Part:
     if one.startswith("data:"):
-        return _from_data_url(one)
+        return await _from_data_url(one, room)
     if "://" in one:
         return _from_address(one, policy)
     if workspace is None:
         raise Refused("there is no workspace")
-    data = await trio.to_thread.run_sync(_read, workspace, one)
-    return _made(data, guess_type(one)[0] or "application/octet-stream", Path(one).name)
+    return await trio.to_thread.run_sync(_from_file, workspace, one, room)
 
 
-def _from_data_url(url: str) -> Part:
-    head, comma, body = url.partition(",")
+async def _from_data_url(url: str, room: int) -> Part:
+    work = partial(_read_data_url, url, room)
+    return await trio.to_thread.run_sync(work) if len(url) > _STEP else work()
+
+
+def _read_data_url(url: str, room: int) -> Part:
+    head, comma, _ = url[:_LONGEST_HEAD].partition(",")
     if not comma:
         raise ValueError("it is no data: URL")
-    if len(body) > LARGEST * 4 // 3 + 4:
-        raise ValueError(f"larger than {LARGEST} bytes")
     kind, *options = head.removeprefix("data:").split(";")
+    start = len(head) + 1
+    base64 = "base64" in options
+    if len(url) - start > (room * 4 // 3 + 4 if base64 else _LONGEST_ESCAPED):
+        raise ValueError(_TOO_LARGE if base64 else f"longer than {_LONGEST_ESCAPED} characters, and not base64")
+    data = _from_base64(url, start) if base64 else unquote_to_bytes(url[start:])
+    return _made(data, kind.lower() or "text/plain", "", room)
+
+
+def _from_base64(text: str, start: int) -> bytes:
+    """Decode *text* from the character *start* on, in short steps."""
+    wrong = "its content is not base64"
     try:
-        data = b64decode(body, validate=True) if "base64" in options else unquote_to_bytes(body)
+        steps = [b64decode(text[at : at + _STEP], validate=True) for at in range(start, len(text), _STEP)]
     except BinasciiError as exc:
-        raise ValueError("its content is not base64") from exc
-    return _made(data, kind.lower() or "text/plain", "")
+        raise ValueError(wrong) from exc
+    # Only the last step may end with padding.
+    if any(len(step) % 3 for step in steps[:-1]):
+        raise ValueError(wrong)
+    return b"".join(steps)
 
 
 def _from_address(url: str, policy: AddressPolicy) -> Part:
@@ -107,20 +143,18 @@ def _from_address(url: str, policy: AddressPolicy) -> Part:
     return Image(url=url, media_type=kind) if kind.startswith("image/") else File(url=url, media_type=kind, name=name)
 
 
-def _read(workspace: Path, path: str) -> bytes:
+def _from_file(workspace: Path, path: str, room: int) -> Part:
     """Read the file at *path* in *workspace*. Blocks."""
     with Workspace(workspace).open_file(path) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
-        data = file.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        raise ValueError(f"larger than {LARGEST} bytes")
-    return data
+        data = file.read(room + 1)
+    return _made(data, guess_type(path)[0] or "application/octet-stream", Path(path).name, room)
 
 
-def _made(data: bytes, kind: str, name: str) -> Part:
+def _made(data: bytes, kind: str, name: str, room: int) -> Part:
     if not data:
         raise ValueError("it is empty")
-    if len(data) > LARGEST:
-        raise ValueError(f"larger than {LARGEST} bytes")
+    if len(data) > room:
+        raise ValueError(_TOO_LARGE)
     if kind.startswith("image/"):
         return Image(data=data, media_type=kind)
     if kind.startswith("text/") or kind in {"application/json", "application/xml", "application/yaml"}:

@@ -14,12 +14,18 @@ from cattrs.strategies import configure_tagged_union
 from clawft_trio.agent.turn_types import Reply
 from clawft_trio.chat import ChatResponse, File, Image, Message, Opaque, Part, Text
 from clawft_trio.codec import decode_json, decode_losslessly, encode_json, encode_losslessly, make_converter, structure
-from clawft_trio.errors import InvalidData, StoreCorrupt
+from clawft_trio.errors import InvalidData, Problem, StoreCorrupt
 from clawft_trio.messages import InboundMessage
 from clawft_trio.pipeline import RoutingDecision
 from clawft_trio.tools import ToolResult
 
 T = TypeVar("T")
+
+MAX_METADATA = 4 * 1024 * 1024
+"""Bytes of a message's metadata as JSON."""
+
+_MOST_COMMAS = 100_000
+"""Commas in a message's metadata as JSON. Each may separate two values, and the metadata are decoded in one step."""
 
 
 def _converter() -> cattrs.Converter:
@@ -107,8 +113,18 @@ def tool_result_from_json(data: bytes) -> ToolResult:
 
 
 def inbound_to_json(message: InboundMessage) -> bytes:
-    """Encode a message from a channel."""
-    return encode_losslessly(message)
+    """Encode a message from a channel.
+
+    Raises:
+      InvalidData: its metadata are nested too deeply, or too large.
+    """
+    data = encode_losslessly(message)
+    if len(data) > _MOST_COMMAS:
+        metadata = encode_losslessly(message.metadata)
+        if len(metadata) > MAX_METADATA or metadata.count(b",") > _MOST_COMMAS:
+            limits = f"{MAX_METADATA} bytes or {_MOST_COMMAS} values"
+            raise InvalidData([Problem("$.metadata", f"more than {limits}")], source="message")
+    return data
 
 
 def inbound_from_json(data: bytes) -> InboundMessage:

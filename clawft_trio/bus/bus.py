@@ -99,6 +99,7 @@ class MessageBus:
           BusClosed: the bus is closed, or was closed during the wait.
           SelfDeadlock: the queue is full and all of its consumers wait here.
           StoreError: with a journal, *message* could not be stored; it was not published.
+          InvalidData: with a journal, its metadata are nested too deeply or too large; it was not published.
 
         Cancellation: `Cancelled` means that it was not published.
         """

@@ -193,7 +193,7 @@ def _items(request: ChatRequest) -> Iterator[_Item]:
 
 
 def _rendered(item: _Item) -> bytes:
-    """Render *item* as bytes; different items give different bytes."""
+    """Render *item* as bytes; items that differ in text give different bytes."""
     if isinstance(item.value, ToolSpec):
         return encode_json([item.value.name, item.value.description, item.value.parameters])
     message = item.value
@@ -210,10 +210,16 @@ def _size(messages: Sequence[Message]) -> int:
     return media + _BYTES_PER_TOKEN * sum(map(message_tokens, messages))
 
 
+_HASHED = 64 * 1024
+"""Bytes of an image or file that are hashed to recognise it."""
+
+
 def _stand_in(part: ContentPart) -> str:
     """Return text that identifies an image, a file or an opaque block by its content."""
     if isinstance(part, Image | File):
-        return f"{part.url}\x1e{part.media_type}\x1e{sha256(part.data).hexdigest() if part.data else ''}"
+        # Of its beginning and its size, because hashing 20 MiB would stop the event loop.
+        content = f"{sha256(part.data[:_HASHED]).hexdigest()} {len(part.data)}" if part.data else ""
+        return f"{part.url}\x1e{part.media_type}\x1e{content}"
     assert isinstance(part, Opaque)
     return encode_json(part.block).decode()
 

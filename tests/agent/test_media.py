@@ -80,6 +80,46 @@ async def test_attachments_are_limited_in_size_and_number(tmp_path):
     assert sum(isinstance(part, Image) for part in parts) == MOST - 1
 
 
+def data_url(data: bytes) -> str:
+    return "data:application/pdf;base64," + base64.b64encode(data).decode()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 49_151, 49_152, 49_153, 100_000, 1_000_001])
+async def test_a_data_url_of_any_size_is_decoded(size):
+    data = bytes(range(256)) * (size // 256 + 1)
+    (part,), _ = await parts_of(data_url(data[:size]))
+    assert part.data == data[:size]
+
+
+@pytest.mark.parametrize("at", [0, 65_534, 65_535, 65_536])
+async def test_what_follows_the_end_of_base64_makes_it_no_base64(at):
+    body = "A" * at + "A" * (-at % 4) + "QQ==" + "A" * 65_536
+    (part,), errors = await parts_of("data:application/pdf;base64," + body)
+    assert isinstance(part, Text)
+    assert errors == ["its content is not base64"]
+
+
+async def test_all_attachments_of_a_message_share_one_limit():
+    half = LARGEST // 2
+    parts, errors = await parts_of(data_url(b"a" * half), data_url(b"b" * half), data_url(b"c"))
+    assert [len(part.data) for part in parts[:2]] == [half, half]
+    assert errors == [f"larger than {LARGEST} bytes together with those before it"]
+    assert parts[2].text == f"[attachment data:application/pdf;base64,Yw== left out: {errors[0]}]"
+
+
+async def test_one_line_stands_for_all_attachments_beyond_the_limit():
+    parts, errors = await parts_of(*[PNG] * (MOST + 1000))
+    assert errors == [f"more than {MOST} attachments"]
+    assert parts[MOST:] == (Text(f"[attachment {MOST + 1} to {MOST + 1000} left out: {errors[0]}]"),)
+
+
+@pytest.mark.parametrize(("length", "taken"), [(1024 * 1024, True), (1024 * 1024 + 1, False)])
+async def test_a_data_url_with_escapes_is_short(length, taken):
+    (part,), errors = await parts_of("data:text/plain," + "%41" * (length // 3) + "A" * (length % 3))
+    assert part.text.startswith("[attachment text/plain]\nAAA") == taken
+    assert errors == ([] if taken else ["longer than 1048576 characters, and not base64"])
+
+
 async def test_attaching_is_cancelled_at_every_step_and_leaves_no_open_file(tmp_path):
     (tmp_path / "a.png").write_bytes(b"PNG")
     (tmp_path / "notes.txt").write_text("remember")

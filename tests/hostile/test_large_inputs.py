@@ -13,10 +13,11 @@ import pydantic
 import pytest
 from hostile.loop_time import bounded_loop
 from llm.asking import asking
-from net.servers import open_server
+from net.servers import answering, open_server, response
 
-from clawft_trio import open_agent, tool
+from clawft_trio import InboundMessage, open_agent, tool
 from clawft_trio.agent.compaction import transcript, within
+from clawft_trio.agent.media import LARGEST
 from clawft_trio.auth import AuthContext
 from clawft_trio.chat import Call, Message, ToolCall, ToolCallReady
 from clawft_trio.codec import is_json_object
@@ -198,6 +199,36 @@ async def test_a_large_error_of_a_tool_is_cut_before_it_is_masked(unit: str, cap
     assert "in f\n" in traceback
     assert "ValueError: key ***" in traceback
     assert len(traceback) < 8300
+
+
+MESSAGES = {
+    "an image": {"media": ("data:image/png;base64," + "iVBO" * (LARGEST // 3),)},
+    "a text with escapes": {"media": ("data:text/plain," + "%41" * 340_000,)},
+    "escapes without an end": {"media": ("data:text/plain," + "%41" * 9 * MIB,)},
+    "many attachments": {"media": ("missing.png",) * 300_000},
+    "many notes": {"metadata": dict.fromkeys(map(str, range(100_000)), 123)},
+    "a text": {"content": "word " * 6 * MIB},
+}
+
+
+@pytest.mark.parametrize("case", MESSAGES)
+async def test_a_large_message_is_sent_to_the_model(tmp_path: Path, case: str) -> None:
+    names = {"channel": "ch", "sender_id": "ana", "chat_id": "1", "content": "q"}
+    message = InboundMessage(**(names | MESSAGES[case]))
+    body = sse({"content": "fine"}, "stop") + b"data: [DONE]\n\n"
+    async with (
+        open_server(answering(response(body, headers="content-type: text/event-stream\r\n"))) as server,
+        OpenAICompatible(name="p", base_url=f"{server.url}/v1", api_key="k", model="m") as provider,
+        open_agent(["p/m"], providers={"p": provider}, store=tmp_path / "s.db") as agent,
+    ):
+        async with bounded_loop():
+            await agent.bus.publish_inbound(message)
+            replies = agent.bus.outbound("ch")
+            reply = await anext(replies)
+            while reply.kind != "final":
+                reply = await anext(replies)
+    # Not every text fits into the window of the model.
+    assert reply.content == "fine" or ("text" in case and reply.metadata["error"] == "ContextLengthExceeded")
 
 
 @pytest.mark.parametrize("unit", ["word ", "wörd€ "])

@@ -11,6 +11,7 @@ from hostile.loop_time import bounded_loop
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from clawft_trio import ClawftError, InboundMessage, OutboundMessage, open_agent
+from clawft_trio.agent.serialization import MAX_METADATA
 from clawft_trio.config import parse_config
 from clawft_trio.errors import InvalidData
 from clawft_trio.keys import MAX_NAMES
@@ -121,6 +122,37 @@ def test_a_message_with_a_field_of_another_type_is_refused_where_it_is_made(fiel
 def test_attachments_are_texts() -> None:
     with pytest.raises(TypeError, match="'media' must be a list of addresses and paths"):
         InboundMessage(channel="ch", sender_id="eve", chat_id="1", content="q", media=(5,))
+
+
+def nested(depth: int) -> dict[str, object]:
+    notes: dict[str, object] = {}
+    for _ in range(depth):
+        notes = {"a": notes}
+    return notes
+
+
+@pytest.mark.parametrize(
+    ("metadata", "problem"),
+    [
+        (nested(100_000), "nested too deeply"),
+        (nested(1000) | {"b": "\ud800"}, "nested too deeply"),
+        ({"a": "x" * MAX_METADATA}, "metadata: more than 4194304 bytes or 100000 values"),
+        (dict.fromkeys(range(100_002), 1), "metadata: more than 4194304 bytes or 100000 values"),
+    ],
+    ids=["deep", "deep with a surrogate", "long", "many"],
+)
+async def test_metadata_that_cannot_be_stored_are_refused_and_the_next_message_is_answered(
+    tmp_path, metadata, problem
+) -> None:
+    async with open_agent(
+        ["p/m"], providers={"p": model()}, config=parse_config(CONFIG), store=tmp_path / "s.db"
+    ) as agent:
+        message = InboundMessage(channel="ch", sender_id="eve", chat_id="1", content="q", metadata=metadata)
+        async with bounded_loop():
+            with pytest.raises(InvalidData, match=problem):
+                await agent.bus.publish_inbound(message)
+            await agent.bus.publish_inbound(attrs.evolve(message, metadata={"a": "x" * (MAX_METADATA - 8)}))
+            assert (await anext(agent.bus.outbound("ch"))).content == "fine"
 
 
 @pytest.mark.parametrize("field", ["channel", "sender_id", "chat_id", "id"])

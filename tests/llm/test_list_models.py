@@ -39,7 +39,10 @@ async def test_models_are_listed_with_the_dialects_own_headers(make: type, asked
         (response(b'{"error": {"message": "%s"}}' % KEY.encode(), status="401 No"), AuthFailed),
         (response(b'{"data": ["%s"]}' % KEY.encode()), InvalidResponse),
         (response(KEY.encode()), InvalidResponse),
+        (response(b'{"data": [{"id": "\xff%s"}]}' % KEY.encode()), InvalidResponse),
+        (response(b'{"x": %s%s}' % (b"[" * 100_000, b"]" * 100_000)), InvalidResponse),
     ],
+    ids=["refused", "another list", "no JSON", "no UTF-8", "nested deeply"],
 )
 async def test_what_is_no_list_is_an_error_without_the_key(raw: bytes, error: type[Exception]) -> None:
     async with open_server(answering(raw)) as server, OpenAICompatible("m", base_url=server.url, api_key=KEY) as mine:

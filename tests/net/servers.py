@@ -40,7 +40,7 @@ class Conversation:
         return head, body
 
     async def _more(self) -> bool:
-        data = await self.stream.receive_some(65536)
+        data = await self.stream.receive_some(1 << 20)
         self.buffer += data
         return bool(data)
 
@@ -132,7 +132,7 @@ def streaming(pieces: list[bytes], *, end: bool = True) -> Talk:
 
 async def hear_nothing(peer: Conversation) -> None:
     """Say nothing until the other side is gone."""
-    while await peer.stream.receive_some(65536):
+    while await peer.stream.receive_some(1 << 20):
         pass
 
 
