@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clawft_trio import codec, keys, large_json, similar
-from clawft_trio.agent import sessions
+from clawft_trio.agent import media, serialization, sessions
 from clawft_trio.cli import timeline
 from clawft_trio.config import load as config_load, structuring
 from clawft_trio.context import bootstrap
@@ -45,6 +45,12 @@ FIGURES = {
     "a large result of a tool": (large_json.LARGE / KIB, truncate._MOST_PARSED / MIB),
     "a large message or result of a session": (sessions.LARGE / MIB,),
     "ids of tool calls": (call_ids.MAX_ID,),
+    "attachments of a message; a `data:` URL that is not base64": (
+        media.MOST,
+        media.LARGEST / MIB,
+        media._LONGEST_ESCAPED / MIB,
+    ),
+    "metadata of a message, with a store": (serialization.MAX_METADATA / MIB, serialization._MOST_COMMAS),
     "names of one message or question; a name in a key": (keys.MAX_NAMES / MIB, keys._LONGEST),
     "a named pipe without its other end": (timeline._LONGEST_WAIT,),
     "a path of a file tool": (workspace._MOST_NAMES, workspace._MOST_LINKS),
