@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -46,6 +47,12 @@ _ENCODINGS = frozenset({"UTF8", "SQL_ASCII"})
 
 _NOT_COMMITTED = frozenset({"40001", "40P01"})
 """Failures of a COMMIT before it: serialization failure and deadlock."""
+
+
+_REASON = re.compile(r".*(?: failed: |\[Errno -?\d+\] )(?:FATAL:\s*)?(.{1,200})")
+"""Why there is no connection, at the end of the first line that libpq or psycopg reports."""
+
+_QUOTED = re.compile(r'"([^"]*)"')
 
 
 class TryAgain(Exception):
@@ -289,8 +296,9 @@ class Lane:
         if state in {"40001", "40P01", "55P03", "26000"}:
             return TryAgain(StoreBusy(f"{source}: other transactions keep rows locked", path=source))
         if not state and isinstance(exc, psycopg.DataError | psycopg.ProgrammingError):  # found by psycopg: a NUL
-            said = str(exc).replace(self._address, source)
-            return StoreError(f"{source}: a value cannot be stored: {said}", path=source)
+            if self._session is None:
+                return StoreError(f"{source}: is not an address of PostgreSQL", path=source)
+            return StoreError(f"{source}: a value cannot be stored: {exc}", path=source)
         if not state or state.startswith(("08", "57P", "53300", "25P03")):
             return TryAgain(self._away(exc))
         if state.startswith(("53", "58", "XX000")):  # disk full, I/O, or a standby that cannot write
@@ -310,8 +318,16 @@ class Lane:
         return StoreError(f"{source}: {exc.diag.message_primary}", path=source)
 
     def _away(self, exc: psycopg.Error) -> StoreError:
-        detail = exc.diag.message_primary or type(exc).__name__
+        detail = exc.diag.message_primary
+        if detail is None:
+            # Only its end, and of names only those of the address as shown: libpq may take a part of a password that is
+            # not encoded for a host, a port or a database.
+            found = _REASON.match(str(exc))
+            detail = type(exc).__name__ if found is None else _QUOTED.sub(self._known, found[1])
         return StoreBusy(f"{self._source}: is away: {detail}", path=self._source)
+
+    def _known(self, quoted: re.Match[str]) -> str:
+        return quoted[0] if quoted[1] in self._source else '"…"'
 
 
 class _Abandoned(Exception):

@@ -232,6 +232,24 @@ async def test_a_database_stores_every_text_or_is_refused(postgres, encoding: st
                 pass
 
 
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (("//clawft@", "//nouser:hunter2@"), '"nouser"'),
+        (("/postgres?", "/nodb?"), '"nodb"'),
+        # Not encoded, so that a part of the password is taken for the name of the database.
+        (("//clawft@/postgres?", "//clawft:/hunter2@/postgres?"), '"…"'),
+        (("//clawft@/postgres?", "//clawft:hunter2@[::1/postgres?"), "is not an address"),
+    ],
+)
+async def test_why_there_is_no_connection_is_named_without_a_part_of_the_password(postgres, change, named: str) -> None:
+    with pytest.raises(StoreError) as caught:
+        async with open_store(postgres.address.replace(*change), busy=0):
+            pass
+    assert named in str(caught.value)
+    assert "hunter" not in str(caught.value)
+
+
 STATES = {
     StoreReadOnly: ["25006"],
     # Serialization failure, deadlock, lock not available, forgotten statement; connection failure, too many, shutdown,
