@@ -96,8 +96,14 @@ async def test_a_browser_is_not_sent_to_an_address_in_here_by_a_public_server(ad
 async def test_a_policy_of_ones_own_is_the_one_that_counts():
     everything = AddressPolicy(allowed_networks=("0.0.0.0/0", "::/0"))
     async with OAuthHttp("s", policy=everything, peers=lambda: {PUBLIC}) as http:
-        with pytest.raises(AuthorizationFailed, match="cannot be had"):
+        with pytest.raises(AuthorizationFailed, match="cannot be had") as caught:
             await http.get("http://127.0.0.1:1/x", "resource metadata")
+        # The server may be there later; an address that is refused is refused for good.
+        assert caught.value.retryable
+    async with OAuthHttp("s", policy=AddressPolicy(), peers=lambda: {"127.0.0.1"}) as http:
+        with pytest.raises(AuthorizationFailed, match="not reached from here") as caught:
+            await http.get("http://127.0.0.1:1/x", "resource metadata")
+        assert not caught.value.retryable
 
 
 async def test_behind_a_proxy_the_proxy_decides(monkeypatch):
@@ -232,6 +238,7 @@ def test_an_address_has_at_most_4096_characters():
     assert checked_address(longest, "thing") == longest
     with pytest.raises(AuthorizationFailed) as caught:
         checked_address(longest + "x", "thing")
+    assert "'https://a.com/xxx" in str(caught.value)
     assert len(str(caught.value)) < 400
 
 

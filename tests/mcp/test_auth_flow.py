@@ -11,7 +11,19 @@ import trio
 from mcp_oauth import as_json, basic_of, world
 
 from clawft_trio.errors import AuthorizationFailed, McpError, PeerError
-from clawft_trio.mcp import HttpServer, LoopbackUserAgent, McpOptions, MemoryTokenStore, OAuth, OAuthClient, open_mcp
+from clawft_trio.mcp import (
+    Credentials,
+    HttpServer,
+    LoopbackUserAgent,
+    McpOptions,
+    MemoryTokenStore,
+    OAuth,
+    OAuthClient,
+    Token,
+    open_mcp,
+)
+from clawft_trio.mcp.auth.http import OAuthHttp
+from clawft_trio.mcp.auth.oauth import OAuthSession
 
 ALONE = McpOptions(supervision=None, protocol="handshake")
 
@@ -43,7 +55,7 @@ async def test_a_login_is_discovered_registered_and_bound_to_its_resource():
     assert visit["client_id"] == request.form["client_id"] == "client-1"
     assert visit["resource"] == request.form["resource"] == f"{made.resource.url}/mcp"
     assert visit["code_challenge_method"] == "S256"
-    assert "scope" not in visit
+    assert not {"scope", "prompt"} & visit.keys()
     assert "authorization" not in request.headers
 
 
@@ -97,12 +109,29 @@ async def test_a_client_made_beforehand_is_used_as_it_is():
         assert made.registrations == []
 
 
+async def test_a_client_with_an_issuer_goes_to_it_among_several():
+    async with world() as made:
+        made.resource_metadata = {"authorization_servers": ["https://first.example", made.issuer.url]}
+        async with client_of(made, client=OAuthClient(client_id="mine", issuer=made.issuer.url)):
+            pass
+        assert made.visits[0]["client_id"] == "mine"
+
+
 async def test_a_metadata_document_is_the_client_id_where_the_server_accepts_it():
     async with world() as made:
         made.metadata = {"client_id_metadata_document_supported": True}
         async with client_of(made, client_metadata_url="https://app.example/client.json"):
             pass
         assert made.visits[0]["client_id"] == "https://app.example/client.json"
+
+
+@pytest.mark.parametrize(("url", "accepted"), [("", True), ("https://app.example/client.json", False)])
+async def test_a_client_registers_unless_it_has_a_document_and_the_server_accepts_it(url, accepted):
+    async with world() as made:
+        made.metadata = {"client_id_metadata_document_supported": accepted}
+        async with client_of(made, client_metadata_url=url):
+            pass
+        assert made.visits[0]["client_id"] == "client-1"
 
 
 async def test_client_credentials_need_no_person():
@@ -137,9 +166,9 @@ async def test_a_refresh_token_that_is_refused_leads_to_a_new_login():
 
 
 @asynccontextmanager
-async def two_clients_of(made, store):
+async def two_clients_of(made, store, **options):
     """Two clients that share a store of tokens; both have logged in, and their handshakes are over."""
-    async with client_of(made, store=store) as one, client_of(made, store=store) as other:
+    async with client_of(made, store=store, **options) as one, client_of(made, store=store, **options) as other:
         await one.call_tool("t")
         await other.call_tool("t")
         yield one, other
@@ -225,6 +254,29 @@ async def test_a_token_is_renewed_before_it_ends():
         assert all(request.headers["authorization"] == "Bearer secret-token-2" for request in refused[-1:])
 
 
+async def test_a_token_that_ends_soon_is_renewed_once_for_all_calls_and_clients():
+    now, store = [1000.0], MemoryTokenStore()
+    async with world() as made, two_clients_of(made, store, now=lambda: now[0]) as clients:
+        now[0] += 3590
+        for client in clients:
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(client.call_tool, "t")
+        grants = [request.form["grant_type"] for request in made.token_requests]
+        assert grants == ["authorization_code", "refresh_token"]
+
+
+@pytest.mark.parametrize("grant", ["authorization_code", "client_credentials"])
+async def test_a_login_by_a_person_asks_for_a_refresh_token_where_the_server_has_a_scope_for_it(grant):
+    async with world() as made:
+        made.metadata = {"scopes_supported": ["offline_access", "other"]}
+        async with client_of(made, client=OAuthClient(client_id="c", client_secret="s"), grant=grant):
+            pass
+        asked = [(visit["scope"], visit["prompt"]) for visit in made.visits]
+        assert asked == ([("offline_access", "consent")] if grant == "authorization_code" else [])
+        assert "scope" not in made.token_requests[0].form
+
+
 async def test_more_scopes_are_asked_for_when_a_call_wants_them():
     async with world() as made:
         made.challenge = {"scope": "read"}
@@ -252,13 +304,30 @@ async def test_scopes_that_are_never_granted_are_not_asked_for_again_and_again()
         assert len(made.visits) == 2
 
 
-async def test_tokens_outlive_the_connection_in_their_store():
+@pytest.mark.parametrize(
+    ("clients", "logins"),
+    [
+        ((None, None), 1),
+        ((OAuthClient(client_id="c"), OAuthClient(client_id="c", client_secret="new")), 1),
+        ((OAuthClient(client_id="c"), OAuthClient(client_id="other")), 2),
+    ],
+)
+async def test_tokens_outlive_the_connection_in_their_store_for_the_same_client(clients, logins):
     store = MemoryTokenStore()
     async with world() as made:
-        for _ in range(2):
-            async with client_of(made, store=store) as client:
+        for one in clients:
+            async with client_of(made, store=store, client=one) as client:
                 await client.list_tools()
-        assert len(made.visits) == 1
+        assert len(made.visits) == logins
+
+
+async def test_a_token_without_a_refresh_token_is_replaced_by_a_new_login():
+    async with world() as made:
+        made.token_response = {"refresh_token": None}
+        async with client_of(made) as client:
+            made.valid = {}
+            assert (await client.call_tool("t")).text == "fine"
+        assert [request.form["grant_type"] for request in made.token_requests] == ["authorization_code"] * 2
 
 
 async def test_a_login_may_take_longer_than_a_call():
@@ -468,6 +537,18 @@ async def test_no_secret_is_logged(caplog):
         made.valid = {}
         await client.call_tool("t")
     assert "secret-" not in caplog.text
+
+
+async def test_every_secret_of_a_login_is_masked():
+    store = MemoryTokenStore()
+    client = OAuthClient(client_id="c", client_secret="secret-1")
+    token = Token(access_token="secret-2", refresh_token="secret-3")
+    await store.save("https://r.example/mcp", Credentials(issuer="https://as.example", client=client, token=token))
+    async with OAuthHttp("r") as http:
+        session = OAuthSession(OAuth(store=store), "https://r.example/mcp", http)
+        assert session.redact("x") == "x"
+        assert await session.access_token() == "secret-2"
+        assert session.redact("a secret-1 b secret-2 c secret-3") == "a *** b *** c ***"
 
 
 async def test_a_stored_token_of_another_resource_is_not_sent():

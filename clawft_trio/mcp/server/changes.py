@@ -30,8 +30,7 @@ class Changes:
     """Passes each change to every watcher, at once and in order. Watchers are sync, cheap and do not raise."""
 
     def __init__(self) -> None:
-        self._watchers: dict[int, Callable[[Change], None]] = {}
-        self._last = 0
+        self._watchers: dict[object, Callable[[Change], None]] = {}
 
     @property
     def watchers(self) -> int:
@@ -41,7 +40,7 @@ class Changes:
     @contextmanager
     def watching(self, watcher: Callable[[Change], None]) -> Iterator[None]:
         """Call *watcher* for each change inside the block."""
-        self._last = key = self._last + 1
+        key = object()
         self._watchers[key] = watcher
         try:
             yield
