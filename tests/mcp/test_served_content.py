@@ -79,8 +79,32 @@ async def test_images_and_files_are_content_of_their_own_kind():
     async with served(McpServer([media])) as driver:
         blocks = (await call(driver, "media"))["content"]
         assert [block["type"] for block in blocks] == ["text", "image", "audio", "resource", "resource_link"]
-        assert blocks[3]["resource"]["blob"] == "Yw=="
-        assert blocks[4]["uri"] == "https://x/y.png"
+        contents = {"uri": "file:///d.pdf", "mimeType": "application/pdf", "blob": "Yw=="}
+        assert blocks[3]["resource"] == contents
+        assert (blocks[4]["uri"], blocks[4]["name"]) == ("https://x/y.png", "image")
+
+
+@pytest.mark.parametrize(("value", "types"), [("", ["text"]), (Image(data=b"a"), ["image"]), ([], ["text"])])
+async def test_only_a_result_without_media_has_text_that_may_be_empty(value, types):
+    @tool
+    async def given():
+        return value
+
+    async with served(McpServer([given])) as driver:
+        assert [block["type"] for block in (await call(driver, "given"))["content"]] == types
+
+
+async def test_only_a_successful_result_of_a_tool_with_a_schema_has_structured_data():
+    @tool
+    async def failing() -> Point:
+        """Fails."""
+        raise RuntimeError("no")
+
+    async with served(McpServer([failing, picture])) as driver:
+        failed = await call(driver, "failing")
+        assert failed["isError"]
+        assert "structuredContent" not in failed
+        assert "structuredContent" not in await call(driver, "picture")
 
 
 @tool
@@ -198,6 +222,30 @@ async def test_resources_are_read_by_address_and_by_template():
         for unknown in ("book://nothing", "book://a/b/page/7", "", "http://book/index"):
             missing = (await read(driver, unknown))["error"]
             assert (missing["code"], missing["data"]) == (-32602, {"uri": unknown})
+
+
+ONE = ResourceContents(uri="a://other", text="one")
+
+
+@pytest.mark.parametrize(
+    ("value", "declared", "contents"),
+    [
+        (b"x", None, {"mimeType": "application/octet-stream", "blob": "eA=="}),
+        (b"x", "image/png", {"mimeType": "image/png", "blob": "eA=="}),
+        ("x", None, {"mimeType": "text/plain", "text": "x"}),
+        ("x", "text/csv", {"mimeType": "text/csv", "text": "x"}),
+        ([1], None, {"mimeType": "application/json", "text": "[1]"}),
+        ([1], "text/x-numbers", {"mimeType": "text/x-numbers", "text": "[1]"}),
+        ([ONE], "text/csv", {"uri": "a://other", "text": "one"}),
+        ([], None, {"mimeType": "application/json", "text": "[]"}),
+    ],
+)
+async def test_a_resource_has_the_type_that_was_declared_or_that_of_its_value(value, declared, contents):
+    server = McpServer()
+    server.resource("a://x", mime_type=declared)(lambda: value)
+    async with served(server) as driver:
+        [found] = (await read(driver, "a://x"))["result"]["contents"]
+    assert found == {"uri": "a://x", **contents}
 
 
 async def test_a_missing_resource_has_the_older_code_for_older_clients():
@@ -360,10 +408,12 @@ def test_functions_that_do_not_take_the_variables_are_refused():
 async def test_sections_that_are_empty_are_not_declared_and_not_served():
     async with served(McpServer([origin])) as driver:
         found = (await ask(driver, "server/discover"))["result"]["capabilities"]
-        assert sorted(found) == ["logging", "tools"]
+        assert found == {"tools": {"listChanged": True}, "logging": {}}
         for method in ("resources/list", "prompts/list", "resources/read", "completion/complete"):
             answer = await driver.stateless(method, {"uri": "x"})
             assert (answer.status, answer.json()["error"]["code"]) == (404, -32601)
     async with served(library()) as driver:
         found = (await ask(driver, "server/discover"))["result"]["capabilities"]
-        assert sorted(found) == ["completions", "logging", "prompts", "resources", "tools"]
+        changing = {"tools": {"listChanged": True}, "prompts": {"listChanged": True}}
+        subscribed = {"resources": {"subscribe": True, "listChanged": True}}
+        assert found == {**changing, **subscribed, "logging": {}, "completions": {}}

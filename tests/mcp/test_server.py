@@ -208,6 +208,40 @@ async def test_bad_requests_are_answered_by_the_book_and_cost_nothing_else(line,
         assert (await host.ask(id=10, method="ping"))["result"] == {}
 
 
+@pytest.mark.parametrize("meta", [5, [], None, {"traceparent": 5}])
+async def test_a_trace_that_is_none_costs_nothing(meta):
+    async with served(add) as near:
+        host = RawHost(near)
+        await host.initialize()
+        assert (await host.ask(id=1, method="ping", params={"_meta": meta, "traceparent": "x"}))["result"] == {}
+
+
+@pytest.mark.parametrize(
+    ("token", "sent"), [("t", True), (0, True), (True, False), (1.5, False), (None, False), ([], False)]
+)
+async def test_progress_is_reported_by_the_token_of_the_call_as_it_rises(token, sent):
+    @tool
+    async def steps(context: ToolContext) -> str:
+        """Reports some steps."""
+        context.progress(1)
+        context.progress(1, 3)
+        context.progress(0.5)
+        context.progress(2, 3, "two")
+        return "done"
+
+    async with served(steps) as near:
+        host = RawHost(near)
+        await host.initialize()
+        received = [
+            await host.ask(id=1, method="tools/call", params={"name": "steps", "_meta": {"progressToken": token}})
+        ]
+        while "id" not in received[-1]:
+            received.append(await host.read())
+        reported = [{"progress": 1}, {"progress": 2, "total": 3, "message": "two"}] if sent else []
+        assert [one["params"] for one in received[:-1]] == [{"progressToken": token, **one} for one in reported]
+        assert received[-1]["result"]["content"][0]["text"] == "done"
+
+
 async def test_before_the_handshake_only_pings_are_answered():
     async with served(add) as near:
         host = RawHost(near)
