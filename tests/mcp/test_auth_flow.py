@@ -585,9 +585,20 @@ async def test_only_the_redirect_with_the_state_ends_the_wait():
             await trio.sleep(0.01)
         assert await get(f"{redirect.uri}?code=evil&state=other") == 404
         assert await get(f"{redirect.uri}x?code=evil&state=s1") == 404
+        assert await get(f"{redirect.uri}?code=evil&state=s1&state=s1") == 404
+        assert await get(f"{redirect.uri.removesuffix('callback')}/[?state=s1") == 404
         async with await trio.open_tcp_stream("127.0.0.1", int(redirect.uri.split(":")[2].split("/")[0])):
             assert await get(f"{redirect.uri}?code=c&state=s1") == 200
     assert results == [f"{redirect.uri}?code=c&state=s1"]
+
+
+async def test_a_browser_that_cannot_be_opened_is_one_plain_error():
+    def fail(address):
+        raise OSError("no display")
+
+    async with LoopbackUserAgent(fail).listen() as redirect:
+        with pytest.raises(OSError, match="no display"):
+            await redirect.visit("https://as.example/authorize?state=x")
 
 
 async def test_an_address_that_is_not_https_is_not_opened():

@@ -38,6 +38,9 @@ def test_the_code_challenge_is_that_of_rfc_7636_appendix_b():
         (f"{REDIRECT}?error=access_denied&state=s", "access_denied"),
         (f"{REDIRECT}?error=access_denied&state=s&iss=https://evil.com", "another issuer"),
         (f"{REDIRECT}?state=s", "no code"),
+        ("http://[::1?code=c&state=s", "no URL"),
+        (f"{REDIRECT}?code=c&state=s" + "&x=1" * 49, "over 50 parameters"),
+        (f"{REDIRECT}?code=c&state=s" + "&x=1" * 48, "twice"),
     ],
 )
 def test_a_redirect_that_is_not_the_answer_gives_no_code(answer, words):
@@ -59,6 +62,7 @@ def test_a_refusal_has_its_code_and_a_short_printable_text():
     with pytest.raises(AuthorizationFailed) as caught:
         code_of(f"{REDIRECT}?error={'e' * 100}&error_description={'d' * 5000}&state=s", REDIRECT, "s", METADATA)
     assert caught.value.code == "e" * 60
+    assert f"refused: {'e' * 60} ddd" in str(caught.value)
     assert 200 < len(str(caught.value)) < 400
     with pytest.raises(AuthorizationFailed) as caught:
         code_of(f"{REDIRECT}?error=x&error_description=a%0Ab&state=s", REDIRECT, "s", METADATA)

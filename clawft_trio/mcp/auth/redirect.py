@@ -9,6 +9,9 @@ from clawft_trio.errors import AuthorizationFailed
 from clawft_trio.mcp.auth.records import ServerMetadata
 from clawft_trio.observe.redaction import cut_redacted
 
+_MOST_PARAMETERS = 50
+"""Parameters of a redirect; a login has five."""
+
 
 def code_of(answer: str, redirect_uri: str, state: str, server: ServerMetadata) -> str:
     """Return the authorization code in the redirect *answer*.
@@ -16,10 +19,14 @@ def code_of(answer: str, redirect_uri: str, state: str, server: ServerMetadata) 
     Raises:
       AuthorizationFailed: it does not belong to our request, is of another server, or refuses.
     """
-    url, expected = urlsplit(answer), urlsplit(redirect_uri)
+    expected = urlsplit(redirect_uri)
+    try:
+        url = urlsplit(answer)
+        params = parse_qs(url.query, max_num_fields=_MOST_PARAMETERS)
+    except ValueError:
+        raise AuthorizationFailed(f"the redirect is no URL, or has over {_MOST_PARAMETERS} parameters") from None
     if (url.scheme, url.netloc, url.path) != (expected.scheme, expected.netloc, expected.path):
         raise AuthorizationFailed("the login returned to another address")
-    params = parse_qs(url.query, max_num_fields=50)
     if any(len(values) != 1 for values in params.values()):
         raise AuthorizationFailed("the redirect has a parameter twice")
     given = {name: values[0] for name, values in params.items()}

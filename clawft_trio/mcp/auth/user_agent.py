@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import trio
 
 from clawft_trio.mcp.auth.addresses import checked_address
+from clawft_trio.nursery import open_hidden_nursery
 
 _LONGEST_HEAD = 16 * 1024
 """Bytes of a browser's request that are read."""
@@ -96,7 +97,7 @@ class _LoopbackRedirect:
         """
         checked_address(address, "authorization endpoint")
         state = parse_qs(urlsplit(address).query).get("state", [""])[0]
-        async with trio.open_nursery() as nursery:
+        async with open_hidden_nursery() as nursery:
             serve = partial(self._serve, state, nursery.cancel_scope)
             nursery.start_soon(self._accept, serve)
             await trio.to_thread.run_sync(self._open_address, address)
@@ -132,10 +133,11 @@ class _LoopbackRedirect:
 
     def _fits(self, target: str, state: str) -> bool:
         """Return whether the request is the redirect: any page may send other requests to this port."""
-        url = urlsplit(target)
-        given = parse_qs(url.query).get("state", [""])
+        # Not by `urlsplit`, which takes `//[` for a host, and fails.
+        path, _, query = target.partition("?")
+        given = parse_qs(query).get("state", [""])
         matches = len(given) == 1 and hmac.compare_digest(given[0].encode(), state.encode())
-        return url.path == urlsplit(self.uri).path and matches
+        return path == urlsplit(self.uri).path and matches
 
 
 async def _read_head(stream: trio.SocketStream) -> bytes:
