@@ -26,7 +26,7 @@ KEPT = Credentials(
 
 
 async def test_a_token_file_is_the_users_alone_and_keeps_what_it_was_given(tmp_path):
-    path = tmp_path / "deep" / "tokens.json"
+    path = tmp_path / "very" / "deep" / "tokens.json"
     store = FileTokenStore(path)
     assert await store.load("https://r") is None
     await store.save("https://r", KEPT)

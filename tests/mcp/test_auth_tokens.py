@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -97,6 +98,10 @@ async def test_the_error_of_a_refusal_does_not_repeat_what_was_sent():
             await token_of({"error": "x", "error_description": f"bad {repeated}!"}, 400, **client)
         assert "bad" in str(caught.value)
         assert repeated not in str(caught.value)
+    basic = base64.b64encode(b"c:sec%2Fret%2B1").decode()
+    with pytest.raises(AuthorizationFailed) as caught:
+        await token_of({"error": "x", "error_description": f"bad {basic}!"}, 400, client_secret="sec/ret+1")
+    assert str(caught.value).endswith("bad ***!")
     # What is no credential, such as the kind of grant, may be shown.
     sent = {"grant_type": "authorization_code", "code": "secret-1"}
     answer = Answer(400, b'{"error":"x","error_description":"no authorization_code secret-1"}')
