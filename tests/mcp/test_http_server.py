@@ -277,8 +277,11 @@ async def test_without_sessions_every_request_stands_alone():
         assert "mcp-session-id" not in session.answer.headers
         assert (await session.call("tools/call", call("add", a=1, b=1))).json()["result"]["content"][0]["text"] == "2"
         assert (await session.call("tools/call", call("greet"))).json()["result"]["isError"]
-        assert (await driver.request("GET", headers=session.headers)).status == 405
-        assert (await driver.request("DELETE", headers=session.headers)).status == 405
+        for method in ("GET", "DELETE", "PUT"):
+            refused = await driver.request(method, headers=session.headers)
+            assert (refused.status, refused.headers["allow"]) == (405, "POST")
+        for message in ({"id": 1, "result": {}}, {"method": "notifications/initialized"}):
+            assert (await session.send(message)).status == 202
 
 
 async def test_a_request_that_describes_itself_needs_no_session():
@@ -356,6 +359,54 @@ async def test_headers_that_repeat_arguments_are_checked(arguments, headers, sta
         answer = await driver.stateless("tools/call", call("regional", **arguments), headers=headers)
         assert answer.status == status
         assert status == 200 or answer.json()["error"]["code"] == -32020
+
+
+async def test_a_tool_that_is_replaced_has_the_headers_of_the_new_one():
+    async def run(arguments, context):
+        return "ran"
+
+    async with served(server=(server := McpServer())) as driver:
+        for header, status in ((None, 200), ("Region", 400), ("Other", 400), (None, 200)):
+            schema = {"type": "string", **({"x-mcp-header": header} if header else {})}
+            tool = Tool("same", function=run, parameters={"type": "object", "properties": {"region": schema}})
+            server.tools.add(tool)
+            for _ in range(2):
+                assert (await driver.stateless("tools/call", call("same", region="eu"))).status == status
+            if header:
+                sent = {f"mcp-param-{header.lower()}": "eu"}
+                answer = await driver.stateless("tools/call", call("same", region="eu"), headers=sent)
+                assert answer.status == 200
+            server.tools.remove("same")
+
+
+async def test_a_tool_whose_schema_has_headers_that_do_not_work_is_called_without_them():
+    async def run(arguments, context):
+        return "ran"
+
+    schema = {"type": "object", "properties": {"region": {"type": "object", "x-mcp-header": "Region"}}}
+    async with served(Tool("odd", function=run, parameters=schema)) as driver:
+        assert (await driver.stateless("tools/call", call("odd", region={}))).status == 200
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kind"), [(1, "application/json"), (4, "application/json"), (6, "text/event-stream")]
+)
+async def test_an_answer_becomes_a_stream_after_the_time_for_it(seconds, kind, autojump_clock):
+    @tool
+    async def work() -> str:
+        """Takes its time."""
+        await trio.sleep(seconds)
+        return "done"
+
+    async with served(work, stream_after=5.0) as driver, trio.open_nursery() as nursery:
+
+        async def other():
+            await trio.sleep(0.5)
+            await driver.stateless("tools/call", call("work"))
+
+        nursery.start_soon(other)
+        answer = await driver.stateless("tools/call", call("work"))
+        assert answer.headers["content-type"] == kind
 
 
 async def test_a_stateless_client_that_disconnects_cancels_its_request(autojump_clock):
@@ -542,7 +593,9 @@ async def test_bodies_that_are_no_message_are_refused(body, code):
     async with served(add) as driver:
         headers = {**JSON_HEADERS, "mcp-protocol-version": "2026-07-28"}
         answer = await driver.request("POST", body, headers)
-        assert (answer.status, answer.json()["error"]["code"]) == (400, code)
+        error = answer.json()["error"]
+        assert (answer.status, error["code"], sorted(error)) == (400, code, ["code", "message"])
+        assert 0 < len(error["message"]) <= 300
 
 
 async def test_bodies_have_a_limit_of_size_and_time(autojump_clock):
@@ -671,9 +724,18 @@ async def test_tokens_decide_who_is_served(authorization, status, error, autojum
 @pytest.mark.parametrize("path", ["/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-protected-resource"])
 async def test_the_resource_metadata_is_public(path):
     async with served(add, bearer=BEARER) as driver:
-        found = (await driver.request("GET", headers=JSON_HEADERS, path=path)).json()
-        assert found["resource"] == "https://mcp.example/mcp"
-        assert found["authorization_servers"] == ["https://login.example"]
+        answer = await driver.request("GET", headers=JSON_HEADERS, path=path)
+        assert (answer.status, answer.json()) == (
+            200,
+            {
+                "resource": "https://mcp.example/mcp",
+                "authorization_servers": ["https://login.example"],
+                "bearer_methods_supported": ["header"],
+                "scopes_supported": ["tools"],
+            },
+        )
+        # The metadata is read, and everything else needs a token.
+        assert (await driver.request("POST", headers=JSON_HEADERS, path=path)).status == 404
     async with served(add) as driver:
         assert (await driver.request("GET", headers=JSON_HEADERS, path=path)).status == 404
 

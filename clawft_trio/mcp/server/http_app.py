@@ -355,7 +355,7 @@ def _take_notification(session: Session, message: Envelope) -> None:
             notice = decode_cancelled(message.params)
             scope = None if notice.request_id is None else session.running.get(notice.request_id)
             if scope is not None:
-                scope.cancel(reason=f"the client cancelled its request: {notice.reason}"[:200])
+                scope.cancel(reason="the client cancelled its request")
 
 
 def _busy(key: Id | None) -> Refusal:

@@ -150,7 +150,7 @@ class Exchange:
         async with open_hidden_nursery() as nursery:
 
             async def stream() -> None:
-                await self.respond(request, http)
+                await self._respond_now(request, http)
                 nursery.cancel_scope.cancel(reason="the response has ended")
 
             def begin_stream() -> None:
@@ -174,9 +174,12 @@ class Exchange:
 
         Cancellation: a part of the response may have been sent.
         """
-        stream = self._stream
         with trio.move_on_after(http.stream_after):
-            await stream.wait_any()
+            await self._stream.wait_any()
+        await self._respond_now(request, http)
+
+    async def _respond_now(self, request: HttpRequest, http: HttpOptions) -> None:
+        stream = self._stream
         if self._answer is not None and stream.last == 1 and not self._released:
             if self._session is not None:
                 self._session.forget(stream)
