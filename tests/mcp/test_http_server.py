@@ -211,29 +211,39 @@ async def test_a_tool_asks_the_client_and_gets_its_answer():
             assert (await response.event())["message"] is None
             question = (await response.event())["message"]
             assert question["method"] == "elicitation/create"
-            answer = {"action": "accept", "content": {"name": "Ana"}}
-            assert (await session.send({"id": question["id"], "result": answer})).status == 202
+            # Responses to no request are dropped, and so is a second one.
+            for key, name in (
+                (question["id"] + 1, "Eve"),
+                ("x", "Eve"),
+                (question["id"], "Ana"),
+                (question["id"], "Eve"),
+            ):
+                answer = {"action": "accept", "content": {"name": name}}
+                assert (await session.send({"id": key, "result": answer, "error": None})).status == 202
             assert (await response.event())["message"]["result"]["content"][0]["text"] == "Hello Ana"
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "words"),
     [
-        {"result": {"action": "accept", "content": {"name": 5}}},
-        {"result": {"action": "maybe"}},
-        {"result": None},
-        {"error": {"code": -1, "message": "no"}},
-        {"error": "boom"},
+        ({"result": {"action": "accept", "content": {"name": 5}}}, "$.name: 5"),
+        ({"result": {"action": "maybe"}}, "names no action"),
+        ({"result": None}, "the result is not an object"),
+        ({"error": {"code": -1, "message": "not now"}}, "not now"),
+        ({"error": {"code": -1, "message": ""}}, "no message"),
+        ({"error": "boom"}, "boom"),
     ],
 )
-async def test_a_bad_answer_of_the_client_is_the_tools_error(answer):
+async def test_a_bad_answer_of_the_client_is_the_tools_error(answer, words):
     async with served(greet) as driver:
         session = await driver.initialize({"elicitation": {}})
         async with session.open("tools/call", call("greet")) as response:
             await response.event()
             question = (await response.event())["message"]
             await session.send({"id": question["id"], **answer})
-            assert (await response.event())["message"]["result"]["isError"]
+            result = (await response.event())["message"]["result"]
+            assert result["isError"]
+            assert words in result["content"][0]["text"]
 
 
 async def test_a_client_that_does_not_answer_is_waited_for_within_bounds(autojump_clock):
@@ -267,8 +277,12 @@ async def test_changes_reach_the_standalone_stream():
             server.resource_changed("test://watched")
             server.resource_changed("test://other")
             server.prompt(lambda: "x", name="new")
-            methods = [(await response.event())["message"]["method"].partition("/")[2] for _ in range(3)]
-            assert methods == ["tools/list_changed", "resources/updated", "prompts/list_changed"]
+            changes = [(await response.event())["message"] for _ in range(3)]
+            assert [(one["method"].partition("/")[2], one["params"]) for one in changes] == [
+                ("tools/list_changed", {}),
+                ("resources/updated", {"uri": "test://watched"}),
+                ("prompts/list_changed", {}),
+            ]
 
 
 async def test_without_sessions_every_request_stands_alone():
@@ -644,12 +658,23 @@ async def test_sessions_requests_and_listeners_have_a_limit():
 
 async def test_idle_sessions_are_closed(autojump_clock):
     gate = Gate()
-    async with served(gate.tool(), session_idle=100.0) as driver:
-        idle, busy = await driver.initialize(), await driver.initialize()
-        async with busy.open("tools/call", call("wait")):
-            await trio.sleep(200)
-            assert (await idle.call("tools/list")).status == 404
-            assert (await busy.call("tools/list", key=2)).status == 200
+    async with served(gate.tool(), session_idle=20.0) as driver:
+        idle, busy, reading, gone = [await driver.initialize() for _ in range(4)]
+
+        async def found(*sessions):
+            return [(await session.call("tools/list", key=2)).status == 200 for session in sessions]
+
+        async with busy.open("tools/call", call("wait")), reading.listen():
+            async with gone.open("tools/call", call("wait")):
+                await trio.sleep(1)
+            await trio.sleep(40)
+            assert await found(idle, busy, reading) == [False, True, True]
+            gate.opened.set()
+        # The time begins with the end of the last request, also of one whose client has disconnected.
+        await trio.sleep(18)
+        assert await found(busy, reading, gone) == [True] * 3
+        await trio.sleep(31)
+        assert await found(busy, reading, gone) == [False] * 3
 
 
 async def test_leaving_the_application_ends_everything():
@@ -833,7 +858,7 @@ async def test_a_server_that_is_open_to_the_network_needs_tokens():
         await serve_mcp_http(McpServer([add]), "0.0.0.0:0")
 
 
-@pytest.mark.parametrize("bind", ["", "8000", "localhost", ":8000", "localhost:x", "localhost:99999"])
+@pytest.mark.parametrize("bind", ["", "8000", "localhost", ":8000", "localhost:x", "localhost:65536"])
 async def test_what_is_no_address_is_refused(bind):
     with pytest.raises(NotConfigured, match="host:port"):
         await serve_mcp_http(McpServer([add]), bind)

@@ -302,7 +302,7 @@ class McpApp:
     async def _run_in_session(self, exchange: Exchange, session: Session) -> None:
         key = exchange.incoming.id
         try:
-            with session.running[key]:
+            with session.in_use(), session.running[key]:
                 await exchange.run(self._answerer)
         finally:
             self._requests -= 1

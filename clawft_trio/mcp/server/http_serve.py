@@ -100,8 +100,7 @@ async def _bind(host: str, port: int) -> list[socket.socket]:
       OSError: an address cannot be bound.
     """
     listeners = await trio.open_tcp_listeners(port, host=host.strip("[]"))
-    unused = listeners[1:] if port == 0 else []
-    for listener in unused:
-        listener.socket.close()
-    kept = listeners[: len(listeners) - len(unused)]
+    kept = listeners[:1] if port == 0 else listeners
+    for unused in listeners[len(kept) :]:
+        unused.socket.close()
     return [socket.socket(fileno=listener.socket.detach()) for listener in kept]

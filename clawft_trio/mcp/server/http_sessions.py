@@ -6,6 +6,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -42,11 +43,10 @@ class Session:
         self.last_used: float = trio.current_time()
         #: running requests by their id
         self.running: dict[Id, trio.CancelScope] = {}
-        self.closed: bool = False
         self._http = http
         self._streams: OrderedDict[str, EventStream] = OrderedDict()
-        self._last_stream = 0
-        self._last_request = 0
+        self._stream_numbers = count(1)
+        self._request_ids = count(1)
         self._waiting: dict[int, _Waiting] = {}
         self._in_use = 0
         self.standalone: EventStream = self._new_stream(STANDALONE)
@@ -54,7 +54,7 @@ class Session:
     @property
     def idle(self) -> bool:
         """Whether no request runs and no stream is open."""
-        return not (self._in_use or self.running)
+        return not self._in_use
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -72,8 +72,8 @@ class Session:
 
     def open_stream(self) -> EventStream:
         """Return a new stream for one request."""
-        self._last_stream += 1
-        stream = self._streams[str(self._last_stream)] = self._new_stream(str(self._last_stream))
+        name = str(next(self._stream_numbers))
+        stream = self._streams[name] = self._new_stream(name)
         return stream
 
     def stream_of(self, event_id: str) -> tuple[EventStream, int] | None:
@@ -123,7 +123,7 @@ class Session:
 
         Cancellation: the client is notified; a late response is dropped.
         """
-        self._last_request = key = self._last_request + 1
+        key = next(self._request_ids)
         waiting = self._waiting[key] = _Waiting()
         stream.put(encode_request(key, method, params))
         try:
@@ -155,7 +155,6 @@ class Session:
 
     def close(self) -> None:
         """End the session: running requests are cancelled, streams end, requests to the client fail."""
-        self.closed = True
         for scope in self.running.values():
             scope.cancel(reason="the session was closed")
         for stream in (self.standalone, *self._streams.values()):
