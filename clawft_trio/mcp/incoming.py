@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar
 
@@ -58,7 +57,7 @@ class IncomingRequests:
         self._limit = limit
         self._nursery: trio.Nursery | None = None
         self._running: dict[Id, trio.CancelScope] = {}
-        self._queue: deque[IncomingRequest] = deque()
+        self._queue: dict[Id, IncomingRequest] = {}
         self._idle = trio.lowlevel.ParkingLot()
 
     @property
@@ -82,12 +81,14 @@ class IncomingRequests:
             self._send_nowait(encode_result(request_id, {}))
         elif self._serve is None or self._nursery is None:
             self._send_nowait(encode_error(request_id, METHOD_NOT_FOUND, f"unknown method: {method}"))
-        elif len(self._running) < CONCURRENT and request_id not in self._running:
+        elif request_id in self._running or request_id in self._queue:
+            self._send_nowait(encode_error(request_id, _BUSY, "a request of this id has no response yet"))
+        elif len(self._running) < CONCURRENT:
             self._start(IncomingRequest(request_id, method, params))
-        elif len(self._queue) < self._limit and request_id not in self._running:
-            self._queue.append(IncomingRequest(request_id, method, params))
+        elif len(self._queue) < self._limit:
+            self._queue[request_id] = IncomingRequest(request_id, method, params)
         else:
-            self._send_nowait(encode_error(request_id, _BUSY, "too many requests at once, or an id in use"))
+            self._send_nowait(encode_error(request_id, _BUSY, "too many requests at once"))
 
     def cancel(self, request_id: Id, reason: str) -> None:
         """Stop answering the request *request_id*, if it has no response yet; it gets none."""
@@ -95,7 +96,7 @@ class IncomingRequests:
         if scope is not None:
             scope.cancel(reason=f"the peer cancelled its request: {reason}"[:200])
         else:
-            self._queue = deque(waiting for waiting in self._queue if waiting.id != request_id)
+            self._queue.pop(request_id, None)
 
     async def wait_idle(self) -> None:
         """Wait until the response to every request is queued.
@@ -121,7 +122,7 @@ class IncomingRequests:
         finally:
             del self._running[incoming.id]
             if self._queue:
-                self._start(self._queue.popleft())
+                self._start(self._queue.pop(next(iter(self._queue))))
             elif not self._running:
                 self._idle.unpark_all()
 
