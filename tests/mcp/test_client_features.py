@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 
 import pytest
 import trio
@@ -121,6 +122,8 @@ async def test_a_refusal_needs_no_form():
         {"mode": "url", "url": "file:///etc/passwd"},
         {"mode": "url", "url": "javascript:alert(1)"},
         {"mode": "url"},
+        {"mode": "url", "url": "https://a.com/\u202e"},
+        {"mode": "url", "url": "https://a.com/".ljust(4097, "x")},
         {"mode": "dance"},
         {**FORM, "requestedSchema": {"description": "x" * 300_000}},
         {**FORM, "message": "x" * 20_000},
@@ -130,6 +133,29 @@ async def test_a_refusal_needs_no_form():
 async def test_what_no_person_can_be_shown_is_refused(params):
     async with wired(options=answering(ElicitResult(action="accept", content={}))) as (_, server):
         assert (await server.ask("elicitation/create", {"message": "?", **params}))["error"]["code"] == -32602
+
+
+@pytest.mark.parametrize("url", ["http://a.com", "https://a.com/".ljust(4096, "x")])
+async def test_a_person_may_visit_a_web_page(url):
+    async with wired(options=answering(ElicitResult(action="accept"))) as (_, server):
+        answer = await server.ask("elicitation/create", {"message": "?", "mode": "url", "url": url})
+        assert answer["result"] == {"action": "accept"}
+
+
+@pytest.mark.parametrize("method", ["roots/list", "sampling/createMessage", "elicitation/create", "no/such"])
+async def test_what_a_host_does_not_offer_is_an_unknown_method(method):
+    async def never(_):
+        pytest.fail("it was not asked for this")
+
+    offers = {
+        "roots/list": {"roots": ()},
+        "sampling/createMessage": {"sample": never},
+        "elicitation/create": {"elicit": never},
+    }
+    others = {name: value for one, offer in offers.items() if one != method for name, value in offer.items()}
+    for host in (Host(), Host(**others)):
+        async with wired(options=McpOptions(protocol="handshake", supervision=None, host=host)) as (_, server):
+            assert (await server.ask(method, {"message": "?", "messages": []}))["error"]["code"] == -32601
 
 
 async def test_the_application_and_its_extensions_are_declared():
@@ -145,7 +171,9 @@ async def test_the_application_and_its_extensions_are_declared():
         roots.append(Root(uri="file:///b"))
         client.notify_roots_changed()
         assert len((await server.ask("roots/list"))["result"]["roots"]) == 2
-        assert server.received[-2]["method"] == "notifications/roots/list_changed"
+        assert server.received[-2] == {"jsonrpc": "2.0", "method": "notifications/roots/list_changed"}
+    async with wired(options=McpOptions(protocol="handshake", supervision=None)) as (_, server):
+        assert server.received[0]["params"]["clientInfo"] == {"name": "clawft-trio", "version": version("clawft-trio")}
 
 
 async def test_tools_in_a_sampling_request_are_refused_unless_they_were_offered():
@@ -314,4 +342,12 @@ async def test_a_refusal_that_names_the_newest_revision_is_enough_to_speak_it():
         nursery.start_soon(serve)
         async with wrap_mcp(near, near) as client:
             assert client.agreement.protocol_version == "2026-07-28"
+            # This revision lets a server send no requests.
+            await far.send_all(b'{"jsonrpc":"2.0","id":"s1","method":"ping"}\n')
+            await trio.testing.wait_all_tasks_blocked()
+            async with trio.open_nursery() as calls:
+                calls.start_soon(client.ping)
+                sent = json.loads(bytes(await far.receive_some()).splitlines()[0])
+                calls.cancel_scope.cancel(reason="seen")
+            assert sent["method"] == "server/discover"
         nursery.cancel_scope.cancel(reason="the test is over")

@@ -111,15 +111,16 @@ async def test_the_total_of_a_call_includes_its_wait_for_a_restart(autojump_cloc
 
 
 async def test_a_subscription_that_ends_is_made_again_after_a_pause(autojump_clock):
-    asked = []
+    asked, wanted = [], []
 
     async def discover(_):
         await trio.lowlevel.checkpoint()
         capabilities = {"tools": {"listChanged": True}}
         return {"supportedVersions": ["2026-07-28"], "capabilities": capabilities}
 
-    async def listen(_):
+    async def listen(params):
         asked.append(trio.current_time())
+        wanted.append(params["notifications"])
         await trio.lowlevel.checkpoint()
         return {}
 
@@ -128,6 +129,7 @@ async def test_a_subscription_that_ends_is_made_again_after_a_pause(autojump_clo
         await trio.sleep(12)
     assert len(asked) == 3
     assert asked[1] - asked[0] == pytest.approx(5.0)
+    assert wanted == [{"toolsListChanged": True}] * 3
 
 
 async def test_a_subscription_that_is_refused_is_not_asked_for_again(autojump_clock):

@@ -7,10 +7,11 @@ import json
 import pytest
 import trio
 from mcp_wired import wired
+from trio.testing import MockClock
 
 from clawft_trio.errors import PeerError, ProtocolViolation
 from clawft_trio.mcp import McpOptions
-from clawft_trio.mcp.listing import MAX_CURSOR, MAX_ENTRIES, MAX_ENTRY, MAX_PAGES
+from clawft_trio.mcp.listing import MAX_CURSOR, MAX_ENTRIES, MAX_ENTRY, MAX_PAGES, ResultCache
 from clawft_trio.observe import Recorder
 from clawft_trio.testing.mcp_server import Failure
 
@@ -289,3 +290,22 @@ async def test_a_list_has_at_most_a_thousand_pages() -> None:
     async with wired(answers={"tools/list": answer}) as (client, server):
         assert await names(client) == []
         assert len(asked(server, "tools/list")) == MAX_PAGES == 1000
+
+
+def test_results_that_changed_are_forgotten_by_their_method():
+    cache = ResultCache()
+    times = {"tools/list": 60_000, "prompts/list": 0, "resources/read": True, "a": "60000", "b": float("nan")}
+
+    async def keep():
+        for method, ttl in times.items():
+            cache.keep(method, "", method, ttl)
+        cache.keep("resources/read", "uri", "read", 1)
+        await trio.lowlevel.checkpoint()
+        assert [one for one in times if cache.get(one)] == ["tools/list"]
+        assert cache.get("resources/read", "uri") == "read"
+        cache.forget("tools/list", "b")
+        assert (cache.get("tools/list"), cache.get("resources/read", "uri")) == (None, "read")
+        cache.forget()
+        assert cache.get("resources/read", "uri") is None
+
+    trio.run(keep, clock=MockClock())

@@ -563,13 +563,22 @@ async def test_all_the_other_requests_of_the_protocol():
         assert (await client.complete(prompt="p", argument="who", value="a")).values == ("ab", "ac")
         await client.complete(resource_template="file:///{x}", argument="x", value="a", context={"y": "1"})
         await client.set_log_level("warning")
-        with pytest.raises(ValueError, match="either"):
-            await client.complete(argument="who", value="a")
+        for named in ({}, {"prompt": "p", "resource_template": "file:///{x}"}):
+            with pytest.raises(ValueError, match="either"):
+                await client.complete(argument="who", value="a", **named)
         with pytest.raises(PeerError) as caught:
             await client.call("no/such", decode=decode_json)
         assert caught.value.code == -32601
     asked = [m["method"] for m in server.received if m["method"] in answers]
     assert asked == [*answers][:7] + ["completion/complete"] * 2 + ["logging/setLevel"]
+    assert [m["params"] for m in server.received if m["method"] == "completion/complete"] == [
+        {"ref": {"type": "ref/prompt", "name": "p"}, "argument": {"name": "who", "value": "a"}},
+        {
+            "ref": {"type": "ref/resource", "uri": "file:///{x}"},
+            "argument": {"name": "x", "value": "a"},
+            "context": {"arguments": {"y": "1"}},
+        },
+    ]
 
 
 async def test_the_end_of_the_connection_fails_every_call_once_with_an_error_of_its_own():

@@ -15,7 +15,7 @@ from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.supervision import RestartHistory, Supervision
 from clawft_trio.mcp.transports.streams import StreamTransport
 from clawft_trio.nursery import open_hidden_nursery
-from clawft_trio.observe import Recorder, ServerGone
+from clawft_trio.observe import Recorder, ServerGone, ServerStarted
 from clawft_trio.testing.mcp_server import ScriptedMcpServer
 
 
@@ -100,8 +100,8 @@ class Host:
 
 
 @asynccontextmanager
-async def supervised(policy=DEFAULT, recorder=None, **script):
-    options = McpOptions(supervision=policy, uniform=longest, observer=recorder or (lambda _: None))
+async def supervised(policy=DEFAULT, recorder=None, protocol="detect", **script):
+    options = McpOptions(supervision=policy, uniform=longest, observer=recorder or (lambda _: None), protocol=protocol)
     async with open_hidden_nursery() as nursery:
         host = Host(nursery, **script)
         client = McpClient("s", options, host.transport)
@@ -125,6 +125,46 @@ async def test_calls_wait_for_the_restart_on_their_own_clock(autojump_clock):
         assert await echo(client) == "hi"
         assert trio.current_time() == started + 2.0
         assert len(host.servers) == 2
+
+
+async def test_a_client_shows_whether_its_server_starts_runs_or_was_closed():
+    recorder = Recorder()
+    async with supervised(Supervision(first_wait=0.0), recorder, hold=["tools/call"]) as (client, host):
+        assert repr(McpClient("new", McpOptions(), host.transport)) == "<McpClient 'new': starting>"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.call_tool, "t")
+            held = await host.servers[0].wait_held()
+            assert "1 in flight" in repr(client)
+            await held.answer({"content": []})
+        assert "0 in flight" in repr(client)
+        await host.kill()
+        await client.list_tools()
+        await client.aclose()
+        assert repr(client) == "<McpClient 's': closed>"
+    assert [event.restarts for event in recorder.of(ServerStarted)] == [0, 1]
+
+
+@pytest.mark.parametrize("protocol", ["handshake", "stateless"])
+async def test_a_server_that_did_not_answer_a_call_is_asked_for_a_sign_of_life(protocol, autojump_clock):
+    async def discovered(_):
+        await trio.lowlevel.checkpoint()
+        return {"supportedVersions": ["2026-07-28"], "capabilities": {}}
+
+    answers = {"server/discover": discovered}
+    async with supervised(Supervision(ping=1.0), protocol=protocol, hold=["tools/call"], answers=answers) as (
+        client,
+        host,
+    ):
+        with pytest.raises(RequestTimeout):
+            await client.call_tool("t", total=1.0)
+        await trio.sleep(5)
+        asked = host.servers[-1].received[-1]
+        assert len(host.servers) == 1
+    if protocol == "handshake":
+        assert (asked["method"], asked.get("params")) == ("ping", None)
+    else:
+        assert asked["method"] == "server/discover"
+        assert asked["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"] == "2026-07-28"
 
 
 async def test_restarts_back_off_until_the_server_is_declared_down_and_a_probe_brings_it_back(autojump_clock):
