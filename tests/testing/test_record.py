@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from clawft_trio import ChatRequest, Message, Usage, complete, open_agent, tool
-from clawft_trio.errors import InvalidData, RateLimited
+from clawft_trio.errors import InvalidData, ProviderError, RateLimited
 from clawft_trio.testing import (
     CallTool,
     Fail,
@@ -52,6 +52,7 @@ FULL = [
 
 async def test_a_replay_shows_the_same_pieces_at_the_same_times(tmp_path: Path, autojump_clock: MockClock) -> None:
     file = tmp_path / "a.jsonl"
+    await trio.sleep(100)
     events, response = await shown(record(ScriptedProvider(FULL), file), ask("q"))
     again, replayed = await shown(replay(file), ask("q"))
     assert again == [(pytest.approx(at), event) for at, event in events] and len(events) > 6
@@ -81,11 +82,11 @@ async def test_equal_requests_are_answered_in_their_order_and_the_last_repeats(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     file = tmp_path / "a.jsonl"
-    model = record(ScriptedProvider([Say("one"), Finish()], [Say("two"), Finish()]), file)
-    for _ in range(2):
+    model = record(ScriptedProvider(*([Say(text), Finish()] for text in ("one", "two", "three"))), file)
+    for _ in range(3):
         await complete(model, ask("q"))
     player = replay(file)
-    assert [(await complete(player, ask("q"))).text for _ in range(3)] == ["one", "two", "two"]
+    assert [(await complete(player, ask("q"))).text for _ in range(4)] == ["one", "two", "three", "three"]
 
 
 @pytest.mark.parametrize(
@@ -117,6 +118,8 @@ async def test_a_key_of_ones_own_decides_which_requests_are_the_same(tmp_path: P
     file = tmp_path / "a.jsonl"
     await complete(record(ScriptedProvider.saying("ok"), file, key=last), ask("q"))
     assert (await complete(replay(file, key=last), ask("q", temperature=1.0))).text == "ok"
+    await complete(record(ScriptedProvider.saying("ok"), file, key=lambda _: {"a": 1, "b": 2}), ask("q"))
+    assert (await complete(replay(file, key=lambda _: {"b": 2, "a": 1}), ask("other"))).text == "ok"
 
 
 async def test_secrets_are_masked_in_the_file_and_still_match(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -140,6 +143,19 @@ async def test_an_error_is_replayed_with_its_class_and_fields(tmp_path: Path, au
             await complete(replay(file) if provider is None else provider, ask("q"))
         assert (caught.value.retry_after, caught.value.status) == (7.0, 429)
         assert trio.current_time() - began == pytest.approx(2)
+
+
+@pytest.mark.parametrize("name", ["Unheard", "InvalidData", "annotations", ""])
+async def test_an_error_of_another_class_is_replayed_as_one_of_a_provider(
+    name: str, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    file = tmp_path / "a.jsonl"
+    with pytest.raises(RateLimited):
+        await complete(record(ScriptedProvider([Fail(RateLimited("slow down"))]), file), ask("q"))
+    file.write_text(file.read_text().replace("RateLimited", name))
+    with pytest.raises(ProviderError, match="slow down") as caught:
+        await complete(replay(file), ask("q"))
+    assert type(caught.value) is ProviderError
 
 
 async def test_a_cancelled_call_is_not_recorded(tmp_path: Path, autojump_clock: MockClock) -> None:
