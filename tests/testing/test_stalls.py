@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from clawft_trio.testing import LoopStalled, no_stall
+from clawft_trio.testing import LoopStalled, no_stall, stalls
+from clawft_trio.testing.stalls import Stall, StallWatch
 
 
 async def test_a_long_step_is_found_with_its_task() -> None:
@@ -65,6 +67,33 @@ def test_it_works_under_a_mock_clock_without_moving_it() -> None:
                 await trio.sleep(1)
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_the_twenty_longest_stalls_over_the_limit_are_kept_and_told_in_words() -> None:
+    watch = StallWatch(0.5)
+    for number in (*range(30), 4, 7):
+        watch.note(Stall(seconds=number / 10, task="guilty", step=0.01, steps=number))
+    assert [stall.seconds for stall in watch.stalls] == [number / 10 for number in range(29, 9, -1)]
+    assert watch.longest == 2.9
+    assert StallWatch(0.5).stalls == ()
+    watch = StallWatch(0.5)
+    watch.note(Stall(seconds=0.5, task="", step=0.0, steps=0))
+    assert (watch.stalls, watch.longest) == ((), 0.5)
+    assert str(Stall(seconds=0.25, task="", step=0.0, steps=0)) == "250 ms by a thread"
+    long = Stall(seconds=0.25, task="guilty", step=0.1, steps=3)
+    assert str(LoopStalled((long,), 0.05)) == (
+        "the event loop stood still for more than 50 ms: 250 ms by 3 steps, the longest by guilty (100 ms)"
+    )
+
+
+async def test_stalls_are_found_where_the_system_does_not_tell_how_long_a_thread_waited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stalls, "_WAITED", tmp_path / "missing")
+    with pytest.raises(LoopStalled):
+        async with no_stall(0.02):
+            time.sleep(0.05)  # noqa: ASYNC251
+            await trio.lowlevel.checkpoint()
 
 
 async def test_an_exception_of_the_block_comes_first_and_the_watch_ends() -> None:

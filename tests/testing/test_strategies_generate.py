@@ -57,14 +57,14 @@ def sample(strategy, count):
     return drawn
 
 
-def sampled(*generators):
-    """Make a test of a sample of each strategy."""
+def sampled(strategies_of):
+    """Make a test of a sample of each strategy; they are made inside the test."""
 
     def decorate(test):
         def run():
             for count in COUNTS:
                 try:
-                    return test(*(sample(one, count) for one in generators))
+                    return test(*(sample(one, count) for one in strategies_of()))
                 except (AssertionError, ValueError):
                     if count == COUNTS[-1]:
                         raise
@@ -93,14 +93,14 @@ def flat(lists):
     return list(chain.from_iterable(lists))
 
 
-@sampled(strategies.texts(), strategies.texts(min_size=1, max_size=3))
+@sampled(lambda: [strategies.texts(), strategies.texts(min_size=1, max_size=3)])
 def test_texts_have_the_sizes_that_are_asked_for(found, short):
     assert "" in found and sizes(found)[1] <= 40
     assert sizes(short) == (1, 3)
     assert not any(0xD800 <= ord(char) <= 0xDFFF for char in "".join(found))
 
 
-@sampled(strategies.arguments())
+@sampled(lambda: [strategies.arguments()])
 def test_arguments_are_small_json_objects(found):
     assert sizes(found) == (0, 4)
     assert sizes(flat(found)) == (0, 10)
@@ -112,14 +112,14 @@ def test_arguments_are_small_json_objects(found):
     assert sizes(leaf for leaf in leaves if isinstance(leaf, str)) == (0, 10)
 
 
-@sampled(strategies.usages())
+@sampled(lambda: [strategies.usages()])
 def test_usage_has_every_part_from_nothing_on(found):
     for name in ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens"):
         least, most = bounds(getattr(one, name) for one in found)
         assert least == 0 < 1000 < most <= 1_000_000
 
 
-@sampled(strategies.tool_calls())
+@sampled(lambda: [strategies.tool_calls()])
 def test_tool_calls_have_names_that_every_dialect_accepts(found):
     names = {call.name for call in found}
     assert all(name[0].isalpha() or name[0] == "_" for name in names) and sizes(names)[1] <= 21
@@ -127,7 +127,7 @@ def test_tool_calls_have_names_that_every_dialect_accepts(found):
     assert all(isinstance(decode_json(call.arguments), dict) for call in found)
 
 
-@sampled(strategies.parts())
+@sampled(lambda: [strategies.parts()])
 def test_parts_are_texts_images_and_blocks_of_a_provider(found):
     assert kinds(found) == {Text, Image, Opaque}
     assert sizes(part.text for part in found if isinstance(part, Text))[0] == 1
@@ -139,7 +139,7 @@ def test_parts_are_texts_images_and_blocks_of_a_provider(found):
     assert sizes(part.block["signature"] for part in opaque)[0] == 1
 
 
-@sampled(strategies.turns())
+@sampled(lambda: [strategies.turns()])
 def test_turns_are_a_question_an_answer_and_a_result_for_each_call(found):
     assert {tuple(message.role for message in turn) for turn in found} == {
         ("user", "assistant", *["tool"] * calls) for calls in range(3)
@@ -150,7 +150,7 @@ def test_turns_are_a_question_an_answer_and_a_result_for_each_call(found):
     assert sizes(turn[1].tool_calls for turn in found) == (0, 2)
 
 
-@sampled(strategies.conversations())
+@sampled(lambda: [strategies.conversations()])
 def test_conversations_begin_with_at_most_one_system_message_and_have_up_to_two_turns(found):
     assert {[message.role for message in one].count("system") for one in found} == {0, 1}
     assert {message.role for one in found for message in one[1:]} <= {"user", "assistant", "tool"}
@@ -160,7 +160,7 @@ def test_conversations_begin_with_at_most_one_system_message_and_have_up_to_two_
     assert sizes(systems)[0] == 1
 
 
-@sampled(strategies.requests())
+@sampled(lambda: [strategies.requests()])
 def test_requests_have_every_option_within_its_range(found):
     assert {request.model for request in found} == {"", "m"}
     assert {request.stream for request in found} == {True, False}
@@ -175,7 +175,7 @@ def test_requests_have_every_option_within_its_range(found):
     assert 0 <= least < 1 < most <= 2
 
 
-@sampled(strategies.provider_errors())
+@sampled(lambda: [strategies.provider_errors()])
 def test_failures_are_of_every_kind(found):
     timeouts = [error for error in found if isinstance(error, ProviderTimeout)]
     assert {error.clock for error in timeouts} == {"connect", "first_byte", "first_content", "gap", "total"}
@@ -189,14 +189,20 @@ def test_failures_are_of_every_kind(found):
     assert {error.retryable for error in found} == {True, False}
 
 
-@sampled(strategies.pauses(longest=1.5), strategies.pauses())
+@sampled(lambda: [strategies.provider_errors(retryable=True), strategies.provider_errors(retryable=False)])
+def test_failures_may_be_only_those_that_are_retried_or_not(retried, others):
+    assert {error.retryable for error in retried} == {True}
+    assert {error.retryable for error in others} == {False}
+
+
+@sampled(lambda: [strategies.pauses(longest=1.5), strategies.pauses()])
 def test_pauses_are_eighths_of_a_second_up_to_the_longest(short, found):
     waits = {pause.seconds for pause in short}
     assert waits == {eighths / 8 for eighths in range(13)}
     assert bounds(pause.seconds for pause in found) == (0, 5)
 
 
-@sampled(strategies.contents())
+@sampled(lambda: [strategies.contents()])
 def test_contents_are_all_steps_before_the_end(found):
     steps = flat(found)
     assert sizes(found) == (0, 8)
@@ -206,7 +212,7 @@ def test_contents_are_all_steps_before_the_end(found):
     assert {step.fragments for step in steps if isinstance(step, CallTool)} == {1, 2, 3, 4}
 
 
-@sampled(strategies.healthy_scripts(), strategies.healthy_scripts(longest_wait=0.25))
+@sampled(lambda: [strategies.healthy_scripts(), strategies.healthy_scripts(longest_wait=0.25)])
 def test_a_healthy_script_ends_with_its_only_finish(found, short):
     assert kinds(steps[-1] for steps in found) == {Finish} and Finish not in kinds(flat(steps[:-1] for steps in found))
     assert {steps[-1].reason for steps in found} == {None, "stop", "length"}
@@ -214,7 +220,7 @@ def test_a_healthy_script_ends_with_its_only_finish(found, short):
     assert {step.seconds for step in flat(short) if isinstance(step, Wait)} == {0, 0.125, 0.25}
 
 
-@sampled(strategies.failing_scripts(), strategies.failing_scripts(hang=True))
+@sampled(lambda: [strategies.failing_scripts(), strategies.failing_scripts(hang=True)])
 def test_a_failing_script_has_no_finish_and_hangs_only_when_asked_to(found, hanging):
     assert Finish not in kinds(flat(found)) and Hang not in kinds(flat(found))
     assert Fail in kinds(steps[-1] for steps in found if steps)
@@ -223,21 +229,21 @@ def test_a_failing_script_has_no_finish_and_hangs_only_when_asked_to(found, hang
     assert Hang in kinds(flat(hanging))
 
 
-@sampled(strategies.scripts(), strategies.scripts(hang=True))
+@sampled(lambda: [strategies.scripts(), strategies.scripts(hang=True)])
 def test_scripts_are_healthy_and_failing_and_hang_only_when_asked_to(found, hanging):
     ends = kinds(steps[-1] for steps in found if steps)
     assert {Finish, Fail} <= ends and Hang not in ends
     assert Hang in kinds(flat(hanging))
 
 
-@sampled(strategies.pieces())
+@sampled(lambda: [strategies.pieces()])
 def test_pieces_are_up_to_six_sizes_of_up_to_forty_bytes(found):
     cuts = [pieces.sizes for pieces in found]
     assert sizes(cuts) == (1, 6)
     assert bounds(flat(cuts)) == (1, 40)
 
 
-@sampled(strategies.statuses())
+@sampled(lambda: [strategies.statuses()])
 def test_statuses_are_errors_with_and_without_a_time_to_wait(found):
     numbers = {status.status for status in found}
     assert len(numbers) == 15 and {400, 401, 429, 500, 529} <= numbers
@@ -248,7 +254,7 @@ def test_statuses_are_errors_with_and_without_a_time_to_wait(found):
 CUTS = {EndBody, CloseConnection, ResetConnection}
 
 
-@sampled(strategies.breaks(), strategies.breaks(hang=True))
+@sampled(lambda: [strategies.breaks(), strategies.breaks(hang=True)])
 def test_breaks_end_a_stream_in_every_irregular_way_and_hang_only_when_asked_to(found, hanging):
     assert [] in found
     assert kinds(flat(found)) == {ErrorEvent, BadUtf8, BadJson, CallTool, *CUTS}
@@ -258,7 +264,7 @@ def test_breaks_end_a_stream_in_every_irregular_way_and_hang_only_when_asked_to(
     assert {step.times for step in flat(hanging) if isinstance(step, Pings)} == {None}
 
 
-@sampled(strategies.fault_scripts())
+@sampled(lambda: [strategies.fault_scripts()])
 def test_fault_scripts_open_cut_say_and_break_in_every_way(found):
     steps = flat(found)
     openings = {SendHeaders, Preamble, Pings}
@@ -274,7 +280,7 @@ def test_fault_scripts_open_cut_say_and_break_in_every_way(found):
     assert {type(one[-1]) for one in complete} == {Finish, EndBody}
 
 
-@sampled(strategies.fault_scripts(longest_wait=0.25))
+@sampled(lambda: [strategies.fault_scripts(longest_wait=0.25)])
 def test_fault_scripts_wait_only_when_asked_to(found):
     waits = {step.seconds for step in flat(found) if isinstance(step, Wait)}
     assert waits and waits <= {0.125, 0.25}
