@@ -673,6 +673,58 @@ async def test_a_redirect_to_another_server_takes_no_key_along(library):
     assert b"accept: text/html" in seen[0]
 
 
+@pytest.mark.parametrize(
+    ("base", "location", "same"),
+    [
+        ("http://test", "http://test:80/x", True),
+        ("https://test", "https://test:443/x", True),
+        ("http://test", "https://test/x", False),
+        ("http://test", "http://test:443/x", False),
+        ("https://test", "https://test:80/x", False),
+    ],
+)
+async def test_a_redirect_within_an_origin_keeps_the_key_and_its_default_port_is_the_same(base, location, same):
+    seen = []
+
+    def handle(request):
+        seen.append(request.headers.get("x-api-key"))
+        return httpx.Response(302, headers={"location": location}) if len(seen) == 1 else httpx.Response(200)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as client:
+        async with HttpEndpoint(base, client=client, redirects=1, headers={"x-api-key": KEY}) as http:
+            async with http.request("GET") as answer:
+                assert answer.status == 200
+    assert seen == [KEY, KEY if same else None]
+
+
+@pytest.mark.parametrize("location", ["ftp://elsewhere/x", "https://elsewhere/x"])
+async def test_a_redirect_that_is_not_followed_is_not_tried_again(location):
+    def handle(request):
+        return httpx.Response(307, headers={"location": location})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as client:
+        async with HttpEndpoint("http://test", client=client, redirects=1) as http:
+            with pytest.raises(TransportFailed, match="not followed") as caught:
+                async with http.request("POST", content=b"secret"):
+                    pass
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("query", "secrets"),
+    [
+        ("", []),
+        ("?key=abc&other=d=e", ["abc", "d=e"]),
+        ("?bare", ["bare"]),
+        ("?key=abc#part?x=y", ["abc"]),
+    ],
+)
+async def test_the_values_of_a_base_urls_query_are_secrets_of_the_response(query, secrets):
+    async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200))) as client:
+        async with HttpEndpoint(f"http://test/v1{query}", client=client) as http, http.request("GET") as answer:
+            assert list(answer.secrets) == secrets
+
+
 @pytest.mark.parametrize("module", [httpx, httpx2])
 async def test_a_given_client_is_used_and_stays_open(module):
     def handle(request):
@@ -680,6 +732,8 @@ async def test_a_given_client_is_used_and_stays_open(module):
             raise module.ConnectTimeout("late")
         if request.url.path == "/broken":
             raise module.ReadError("broken")
+        if request.url.path == "/fault":
+            raise module.LocalProtocolError("no such header")
         return module.Response(200, stream=module.ByteStream(b"mine"))
 
     async with module.AsyncClient(transport=module.MockTransport(handle)) as client:
@@ -691,9 +745,11 @@ async def test_a_given_client_is_used_and_stays_open(module):
                 async with http.request("GET", "late"):
                     pass
             assert late.value.clock == "connect"
-            with pytest.raises(TransportFailed):
-                async with http.request("GET", "broken"):
-                    pass
+            for path, again in (("broken", True), ("fault", False)):
+                with pytest.raises(TransportFailed) as caught:
+                    async with http.request("GET", path):
+                        pass
+                assert caught.value.retryable is again
         assert not client.is_closed
 
 

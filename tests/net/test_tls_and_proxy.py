@@ -75,6 +75,18 @@ async def test_a_server_that_speaks_no_tls_is_a_transport_failure(library):
             await server.wait_open(0)
 
 
+async def test_a_server_that_hangs_up_during_the_handshake_may_be_tried_again():
+    async def hang_up(peer):
+        await peer.stream.receive_some()
+
+    async with open_server(hang_up) as server:
+        async with HttpEndpoint(server.url.replace("http:", "https:"), verify=False) as http:
+            with pytest.raises(TransportFailed, match="no TLS with the server") as caught:
+                async with http.request("GET"):
+                    pass
+    assert caught.value.retryable
+
+
 @both
 async def test_https_to_a_server_of_http_is_not_retried(library):
     async def talk(peer: Conversation) -> None:
