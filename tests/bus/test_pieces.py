@@ -118,7 +118,11 @@ async def test_a_final_reply_drops_the_pieces_that_wait_for_its_message() -> Non
     assert [message.content for message in store.shown()] == ["of another"]
 
 
-@pytest.mark.parametrize("payload", ["", "me", "me\n", "me\n{}", 'me\n[{"channel": 1}]', "me\n[", "me\n[null]"])
+# A notification has at most 8 000 bytes.
+DEEP = 'me\n[{"x": ' + "[" * 3900
+
+
+@pytest.mark.parametrize("payload", ["", "me", "me\n", "me\n{}", 'me\n[{"channel": 1}]', "me\n[", "me\n[null]", DEEP])
 def test_what_cannot_be_read_is_no_piece(payload: str) -> None:
     assert decode_pieces(payload)[1] == ()
 
