@@ -48,7 +48,7 @@ def print_report(findings: Iterable[CheckResult]) -> None:
             line.append(f" ({finding.seconds * 1000:.0f} ms)", style="dim")
         console.print(line)
         if finding.advice:
-            console.print(Padding(Text(f"→ {finding.advice}", style=style), (0, 0, 0, 2)))
+            console.print(Padding(Text(f"→ {finding.advice}", style=style), (0, 0, 0, 2), expand=False))
 
 
 def print_report_json(findings: Iterable[CheckResult]) -> None:

@@ -408,7 +408,5 @@ def _kind_of(value: Any) -> str:
 
 
 def _decimal(value: Any) -> Decimal:
-    # Converted by `str`, so that 0.1 is a tenth of a dollar and not its nearest binary fraction.
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise TypeError
+    # By `str`, so that 0.1 is a tenth of a dollar and not its nearest binary fraction. What is no number is refused.
     return Decimal(str(value))

@@ -12,12 +12,12 @@ from hypothesis import example, given, strategies as st
 from jsonschema import Draft202012Validator
 
 from clawft_trio.config import Config, parse_config
-from clawft_trio.config.json_schema import config_schema, spellings
+from clawft_trio.config.json_schema import Schema, config_schema, spellings
+from clawft_trio.config.resilience_sections import RetryConfig
 from clawft_trio.config.structuring import structure_config
 from clawft_trio.errors import ConfigError
 
-SCHEMA = config_schema()
-VALIDATOR = Draft202012Validator(SCHEMA)
+VALIDATOR = Draft202012Validator(config_schema())
 ORIGINAL = json.loads((Path(__file__).parent / "original.json").read_text())
 
 # Whatever else stands in a file of everything: what the original does not have.
@@ -47,6 +47,11 @@ EVERYTHING = {
 BEYOND = ("complexity_range", "complexityRange", ".users[", ".channels[", ".allow_from[", "$.routing.permissions: ")
 
 
+@pytest.fixture
+def schema() -> Schema:
+    return config_schema()
+
+
 def loads(document: object) -> list[str]:
     try:
         structure_config(document, Config)
@@ -55,15 +60,15 @@ def loads(document: object) -> list[str]:
     return []
 
 
-def test_it_is_a_schema_of_its_draft() -> None:
-    Draft202012Validator.check_schema(SCHEMA)
-    assert SCHEMA["$schema"] == Draft202012Validator.META_SCHEMA["$id"]
+def test_it_is_a_schema_of_its_draft(schema: Schema) -> None:
+    Draft202012Validator.check_schema(schema)
+    assert schema["$schema"] == Draft202012Validator.META_SCHEMA["$id"]
 
 
 @pytest.mark.parametrize("document", [{}, ORIGINAL, EVERYTHING], ids=["empty", "original", "everything"])
-def test_it_accepts_whole_files(document: object) -> None:
+def test_it_accepts_whole_files(schema: Schema, document: object) -> None:
     assert loads(document) == []
-    assert [error.message for error in VALIDATOR.iter_errors(document)] == []
+    assert [error.message for error in Draft202012Validator(schema).iter_errors(document)] == []
 
 
 def test_the_loader_lets_be_what_tells_an_editor_the_schema() -> None:
@@ -131,19 +136,24 @@ def classes(cls: type, found: dict[str, type]) -> dict[str, type]:
     return found
 
 
-def test_every_field_is_there_in_every_spelling_that_is_written() -> None:
+def test_every_field_is_there_in_every_spelling_that_is_written(schema: Schema) -> None:
     known = classes(Config, {})
-    assert set(known) == set(SCHEMA["$defs"])
+    assert set(known) == set(schema["$defs"])
     for name, cls in known.items():
         names = [spelling for field in attrs.fields(cls) for spelling in spellings(field)]
-        assert list(SCHEMA["$defs"][name]["properties"]) == names
+        assert list(schema["$defs"][name]["properties"]) == names
     assert {"maxRetries", "max_retries", "count", "initialBackoffMs"} <= set(
-        SCHEMA["$defs"]["RetryConfig"]["properties"]
+        schema["$defs"]["RetryConfig"]["properties"]
     )
 
 
-def test_the_schema_describes_each_key_and_its_default() -> None:
-    shown = SCHEMA["$defs"]["ToolsConfig"]["properties"]["concurrency"]
+def test_the_schema_describes_each_key_and_its_default(schema: Schema) -> None:
+    assert schema["$defs"]["RetryConfig"]["description"] == RetryConfig.__doc__.partition("\n")[0]
+    # Defaults that are no text or number, and empty ones, are left to the guide.
+    assert "default" not in property_of(schema, "AgentDefaults", "workspace")
+    assert "default" not in property_of(schema, "AgentDefaults", "model")
+    assert property_of(schema, "ToolsConfig", "unapproved")["default"] is False
+    shown = schema["$defs"]["ToolsConfig"]["properties"]["concurrency"]
     assert shown == {
         "type": "integer",
         "minimum": 1,
@@ -152,15 +162,15 @@ def test_the_schema_describes_each_key_and_its_default() -> None:
     }
 
 
-def property_of(section: str, name: str) -> dict[str, object]:
-    return SCHEMA["$defs"][section]["properties"][name]
+def property_of(schema: Schema, section: str, name: str) -> dict[str, object]:
+    return schema["$defs"][section]["properties"][name]
 
 
-def test_a_list_has_items_and_a_pair_two_of_them() -> None:
-    assert property_of("ToolsConfig", "sets")["items"] == {"type": "string"}
+def test_a_list_has_items_and_a_pair_two_of_them(schema: Schema) -> None:
+    assert property_of(schema, "ToolsConfig", "sets")["items"] == {"type": "string"}
     fixed = [
         one
-        for section in SCHEMA["$defs"].values()
+        for section in schema["$defs"].values()
         for one in section["properties"].values()
         if one.get("type") == "array" and "minItems" in one
     ]
@@ -168,27 +178,28 @@ def test_a_list_has_items_and_a_pair_two_of_them() -> None:
     assert {(one["minItems"], one["maxItems"]) for one in fixed} == {(2, 2)}
 
 
-def test_a_description_of_several_lines_is_one_text() -> None:
-    shown = property_of("SkillsConfig", "trust_workspace")
+def test_a_description_of_several_lines_is_one_text(schema: Schema) -> None:
+    shown = property_of(schema, "SkillsConfig", "trust_workspace")
     assert shown["description"].startswith("whether the workspace's skills are read, too")
-    for name, section in SCHEMA["$defs"].items():
+    for name, section in schema["$defs"].items():
         for key, one in section["properties"].items():
             text = one.get("description", "x")
             assert text == " ".join(text.split()), (name, key)
             assert "#" not in text[:2], (name, key)
 
 
-def test_every_section_describes_itself_and_refuses_unknown_keys() -> None:
-    for section in (SCHEMA, *SCHEMA["$defs"].values()):
+def test_every_section_describes_itself_and_refuses_unknown_keys(schema: Schema) -> None:
+    assert list(schema["$defs"]) == sorted(schema["$defs"])
+    for section in (schema, *schema["$defs"].values()):
         assert section["type"] == "object"
         assert section["additionalProperties"] is False
         assert section["description"].endswith(".")
 
 
-def test_every_default_that_is_shown_may_be_written() -> None:
+def test_every_default_that_is_shown_may_be_written(schema: Schema) -> None:
     defaults = [
         (f"{name}.{key}", one["default"], Draft202012Validator(one))
-        for name, section in SCHEMA["$defs"].items()
+        for name, section in schema["$defs"].items()
         for key, one in section["properties"].items()
         if "default" in one
     ]

@@ -53,6 +53,8 @@ def test_an_error_has_its_class_its_text_and_its_typed_fields() -> None:
 
 def test_equal_secrets_have_equal_hashes_and_show_nothing() -> None:
     assert {Secret("a"), Secret("a"), Secret("b")} == {Secret("a"), Secret("b")}
+    assert Secret("a") == Secret("a") != Secret("b")
+    assert Secret("a") != "a"
     assert (repr(Secret("a")), repr(Secret("")), bool(Secret(""))) == ("Secret(…)", "Secret()", False)
 
 
