@@ -86,7 +86,8 @@ def _variables(models: Sequence[str]) -> list[str]:
 
 
 def _write(path: Path, text: str, force: bool) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
+    # Not blocking, because a pipe may have no reader.
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL) | getattr(os, "O_NONBLOCK", 0)
     try:
         # Readable only by its user, because it may contain a key later.
         file = os.open(path, flags, 0o600)

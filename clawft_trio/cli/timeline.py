@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
-import select
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import attrs
 
 from clawft_trio.cli.output import write_line
 from clawft_trio.codec import decode_json
 from clawft_trio.errors import InvalidData, Problem
+from clawft_trio.files.pipes import TimedFile
 from clawft_trio.observe import Recording, chrome_trace, read_recording, spans_of, timeline_html, timeline_svg
-from clawft_trio.observe.recording import LONGEST_LINE
+from clawft_trio.observe.recording import bounded_lines
 
 
 @attrs.frozen(kw_only=True)
@@ -55,32 +54,21 @@ def timeline(wanted: Wanted) -> list[Path]:
 
 def _read(path: Path) -> Recording:
     with _open_bounded(path) as file:
-        first = file.readline(LONGEST_LINE)
+        lines = bounded_lines(file)
+        first = next(lines, b"")
         if not _is_header(first):
             raise InvalidData([Problem("$", "not a recording")], source=str(path))
         # Not by seeking back, because it may be a pipe.
-        return read_recording(chain([first], file), source=str(path))
+        return read_recording(chain([first], lines), source=str(path))
 
 
 _LONGEST_WAIT = 10.0
 """Seconds to wait for the next data of a pipe, which may have no writer."""
 
 
-class _Pipe(io.FileIO):
-    """A named pipe whose reads fail when no data comes."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
-
-    def readinto(self, buffer: Any, /) -> int | None:
-        if not select.select([self], [], [], _LONGEST_WAIT)[0]:
-            raise OSError(errno.ETIMEDOUT, f"no data for {_LONGEST_WAIT:g} s", self.name)
-        return super().readinto(buffer)
-
-
 def _open_bounded(path: Path) -> BinaryIO:
     if path.is_fifo():
-        return io.BufferedReader(_Pipe(path))
+        return io.BufferedReader(TimedFile(path, wait=_LONGEST_WAIT))
     return path.open("rb")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import re
@@ -22,6 +23,7 @@ from clawft_trio.config.policies import policy_warnings
 from clawft_trio.config.schema import Config
 from clawft_trio.config.structuring import structure_config
 from clawft_trio.errors import ConfigError, InvalidData, Problem
+from clawft_trio.files.pipes import TimedFile
 from clawft_trio.llm import KNOWN
 from clawft_trio.pipeline.validation import routing_problems
 from clawft_trio.similar import closest
@@ -37,6 +39,9 @@ _log = logging.getLogger("clawft_trio.config")
 
 _PIPE = 10.0
 """Seconds to read a file: a pipe may have no writer, a network mount no server."""
+
+_MORE = 1.0
+"""Seconds more for the thread that reads the file."""
 
 _NOT_A_FILE = {True: os.strerror(errno.EISDIR), False: "not a regular file"}
 
@@ -122,7 +127,8 @@ async def read_config(path: str | Path) -> bytes:
     Cancellation: nothing is kept.
     """
     data = None
-    with trio.move_on_after(_PIPE):
+    # The thread ends with its next read, except on a network mount.
+    with trio.move_on_after(_PIPE + _MORE):
         try:
             data = await trio.to_thread.run_sync(_read_bounded, str(path), abandon_on_cancel=True)
         except OSError as exc:
@@ -137,12 +143,12 @@ async def read_config(path: str | Path) -> bytes:
 
 
 def _read_bounded(path: str) -> bytes:
-    """Return at most `MAX_SIZE + 1` bytes. Blocks; for a pipe until its writer closes it."""
+    """Return at most `MAX_SIZE + 1` bytes. Blocks; for a pipe until its writer closes it, or the time is over."""
     mode = os.stat(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
         # A device may have no end, and a directory has no text.
         raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, _NOT_A_FILE[stat.S_ISDIR(mode)])
-    with open(path, "rb") as file:
+    with io.BufferedReader(TimedFile(path, wait=_PIPE, poll=trio.from_thread.check_cancelled)) as file:
         return file.read(MAX_SIZE + 1)
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
-from io import FileIO
+from functools import partial
+from io import BufferedIOBase, FileIO
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 import attrs
 import cattrs
@@ -159,8 +160,28 @@ async def open_recording(
 
 
 def _open(path: Path) -> FileIO:
-    # Unbuffered: events before a crash must be on disk. Readable only by its owner, because it may quote texts.
-    return FileIO(path, "wb", opener=_opened)
+    # Readable only by its owner, because it may quote texts.
+    return _LineFile(path, "wb", opener=_opened)
+
+
+class _LineFile(FileIO):
+    """A file of whole lines. Unbuffered: events before a crash must be on disk."""
+
+    _whole = 0
+
+    def write(self, line: Any, /) -> int:
+        """Write a whole line or nothing: the file is read up to a broken line. Raises `OSError` on a full disk."""
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[super().write(rest) :]
+        except OSError:
+            with suppress(OSError):  # a pipe has no end to return to
+                self.truncate(self._whole)
+                self.seek(self._whole)
+            raise
+        self._whole += len(line)
+        return len(line)
 
 
 def _opened(name: str, flags: int) -> int:
@@ -251,7 +272,17 @@ def read_recording(lines: Iterable[bytes], *, source: str = "") -> Recording:
     return Recording(header=header, events=tuple(found), cut=cut)
 
 
+def bounded_lines(file: BinaryIO | BufferedIOBase) -> Iterator[bytes]:
+    """Yield the lines of *file*; of one that is longer than `LONGEST_LINE`, a part that is longer, too.
+
+    The iteration of a file itself would read a line of any length into memory.
+    """
+    return iter(partial(file.readline, LONGEST_LINE + 1), b"")
+
+
 def _limited(lines: Iterable[bytes], source: str) -> Iterator[tuple[int, bytes]]:
+    if isinstance(lines, BufferedIOBase):
+        lines = bounded_lines(lines)
     for number, line in enumerate(lines, 1):
         if len(line) > LONGEST_LINE:
             raise InvalidData([Problem(f"line {number}", f"longer than {LONGEST_LINE} bytes")], source=source)

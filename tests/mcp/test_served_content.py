@@ -387,6 +387,25 @@ async def test_a_folder_is_read_and_not_left(tmp_path):
             assert (await read(driver, f"{base}/{path}"))["error"]["code"] == -32602, path
 
 
+async def test_odd_files_of_a_folder_are_left_out_and_the_others_are_served(tmp_path):
+    (tmp_path / "good").write_text("hello")
+    (tmp_path / os.fsdecode(b"not utf-8 \xff")).write_text("x")
+    os.mkfifo(tmp_path / "pipe")
+    for number in range(1500):
+        (tmp_path / f".l{number}").symlink_to(f".l{number + 1}")
+    (tmp_path / "chain").symlink_to(".l0")
+    (tmp_path / "memory" / "senders" / "ana").mkdir(parents=True)
+    (tmp_path / "memory" / "senders" / "ana" / "MEMORY.md").write_text("private")
+    server = McpServer()
+    server.add_folder(tmp_path)
+    async with served(server) as driver:
+        listed = (await ask(driver, "resources/list"))["result"]["resources"]
+        assert [(one["name"], one["size"]) for one in listed] == [("good", 5)]
+        base = tmp_path.resolve().as_uri()
+        for path in ("pipe", "chain", "a%00b", "not%20utf-8%20%FF", "memory/senders/ana/MEMORY.md", "x" * 300):
+            assert (await read(driver, f"{base}/{path}"))["error"]["code"] == -32602, path
+
+
 @pytest.mark.parametrize("template", ["a/{b", "a/b}", "a/{?q}", "a/{b*}", "a/{b,c}", "{a}/{a}", "a/{}"])
 def test_templates_of_other_kinds_are_refused(template):
     with pytest.raises(ValueError, match="a"):

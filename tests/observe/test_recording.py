@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
+import resource
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -241,6 +243,50 @@ async def test_a_recording_is_on_disk_before_it_ends_and_for_its_owner_alone(tmp
                 await trio.sleep(0.01)
         assert len(read_recording(path.read_bytes().splitlines(keepends=True)).events) == 1
     assert path.stat().st_mode & 0o077 == 0
+
+
+async def test_a_line_that_the_disk_has_no_room_for_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    async def note(what: str, count: int) -> None:
+        record(Noted(at=1.0, component="test", what=what))
+        with trio.fail_after(5):
+            while record.statistics().delivered + record.statistics().failed < count:
+                await trio.sleep(0.01)
+
+    async with open_recording(path) as record:
+        await note("before", 1)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 40, hard))
+        try:
+            await note("lost", 2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        await note("after", 3)
+    with path.open("rb") as file:
+        assert [one.what for one in read_recording(file).events if isinstance(one, Noted)] == ["before", "after"]
+
+
+class Watched(io.BytesIO):
+    """A file that records how much of a line is read at once."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.sizes: set[int | None] = set()
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        self.sizes.add(size)
+        return super().readline(size)
+
+    def __next__(self) -> bytes:
+        return self.readline()
+
+
+def test_a_line_of_any_length_is_not_read_into_memory() -> None:
+    file = Watched(b'{"recording": 1, "wall": 1.0, "at": 1.0}\n' + b"x" * (3 * LONGEST_LINE))
+    with pytest.raises(InvalidData, match="line 2: longer than"):
+        read_recording(file)
+    assert file.sizes == {LONGEST_LINE + 1}
 
 
 async def test_a_path_that_cannot_be_written_is_reported_at_once(tmp_path: Path) -> None:

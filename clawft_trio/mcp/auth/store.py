@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -21,6 +22,9 @@ with suppress(ImportError):  # Windows, where everything still has to import
 
 MAX_FILE = 1024 * 1024
 """Largest token file in bytes."""
+
+# A pipe must not be waited for, nor a link followed.
+_READ = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK"))
 
 _LOCK_WITHIN = 10.0
 """Seconds that a store waits for the lock of the file. A write takes milliseconds."""
@@ -122,18 +126,21 @@ class FileTokenStore:
             end = trio.current_time() + _LOCK_WITHIN
             while not _try_lock(descriptor):
                 if trio.current_time() >= end:
-                    raise StoreError(f"another process has kept the token file locked for {_LOCK_WITHIN:g} s")
+                    raise self._error(f"another process has kept the token file locked for {_LOCK_WITHIN:g} s")
                 await trio.sleep(_LOCK_AGAIN)
             yield
         finally:
             os.close(descriptor)
+
+    def _error(self, text: str) -> StoreError:
+        return StoreError(f"{self._path}: {text}", path=str(self._path))
 
     def _open_folder(self) -> int:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             return os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as exc:
-            raise StoreError(f"the folder of the token file cannot be used: {exc.strerror}") from exc
+            raise self._error(f"the folder of the token file cannot be used: {exc.strerror}") from exc
 
     def _update(self, resource: str, credentials: Credentials | None) -> None:
         kept = dict(self._read())
@@ -148,20 +155,23 @@ class FileTokenStore:
         except FileNotFoundError:
             return {}
         except OSError as exc:
-            raise StoreError(f"the token file cannot be read: {exc.strerror}") from exc
+            raise self._error(f"the token file cannot be read: {exc.strerror}") from exc
         if len(text) > MAX_FILE:
-            raise StoreError(f"the token file is longer than {MAX_FILE} bytes")
+            raise self._error(f"the token file is longer than {MAX_FILE} bytes")
         try:
             return {key: _credentials(one) for key, one in msgspec.json.decode(text, type=dict[str, _Kept]).items()}
         except (ValueError, RecursionError):
             # The text contains secrets, and so may the message of the decoder.
-            raise StoreError("the token file is not what was written there") from None
+            raise self._error("the token file is not what was written there") from None
 
     def _read_text(self) -> bytes:
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0))
+        descriptor = os.open(self._path, _READ)
         try:
-            if os.name == "posix" and os.fstat(descriptor).st_mode & 0o077:
-                raise StoreError("the token file can be read by others: chmod 600 it")
+            mode = os.fstat(descriptor).st_mode
+            if not stat.S_ISREG(mode):
+                raise self._error("the token file cannot be read: it is not a file")
+            if os.name == "posix" and mode & 0o077:
+                raise self._error("the token file can be read by others: chmod 600 it")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 return file.read(MAX_FILE + 1)
         finally:
@@ -182,7 +192,7 @@ class FileTokenStore:
                     Path(name).unlink()
                 raise
         except OSError as exc:
-            raise StoreError(f"the token file cannot be written: {exc.strerror}") from exc
+            raise self._error(f"the token file cannot be written: {exc.strerror}") from exc
 
 
 def _try_lock(folder: int) -> bool:

@@ -6,9 +6,11 @@ import inspect
 import mimetypes
 import os
 import re
+import stat
 import typing
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import quote, unquote
@@ -17,10 +19,12 @@ import attrs
 import msgspec
 import trio
 
-from clawft_trio.errors import PeerError
+from clawft_trio.errors import PeerError, PermissionDenied, ToolFailed
 from clawft_trio.mcp.jsonrpc import INVALID_PARAMS
 from clawft_trio.mcp.types import JsonObject, Resource, ResourceTemplate
+from clawft_trio.tools.builtin.search import Tree
 from clawft_trio.tools.tool import ToolContext
+from clawft_trio.tools.workspace import Workspace
 
 Read: TypeAlias = Callable[[Mapping[str, str], ToolContext], Awaitable[object]]
 """Reads a resource: gets the values of the template's variables, returns text, bytes, JSON or `ResourceContents`."""
@@ -210,33 +214,42 @@ class FolderResources:
             return data
 
     def _scan(self) -> list[tuple[str, Resource]]:
-        found: list[tuple[str, Resource]] = []
-        for folder, names, files in os.walk(self.root):
-            names[:] = sorted(name for name in names if not name.startswith("."))
-            for name in files:
-                path = Path(folder, name)
-                if not name.startswith(".") and not path.is_symlink() and path.is_file():
-                    found.append(self._entry(path))
-            if len(found) >= MAX_FILES:
-                break
-        return sorted(found[:MAX_FILES], key=lambda entry: entry[0])
+        workspace = Workspace(self.root)
+        with workspace.open_directory(".") as directory:
+            tree = Tree(directory, hidden=workspace.private_folder())
+            found = (self._entry(*one) for one in tree.files() if not _is_hidden(one[0]))
+            return sorted(islice((one for one in found if one is not None), MAX_FILES), key=lambda entry: entry[0])
 
-    def _entry(self, path: Path) -> tuple[str, Resource]:
-        relative = path.relative_to(self.root)
-        uri = self.prefix + quote(str(relative))
-        mime_type, _ = mimetypes.guess_type(path.name)
-        return uri, Resource(uri=uri, name=str(relative), mime_type=mime_type, size=path.stat().st_size)
+    def _entry(self, relative: str, name: str, parent: int) -> tuple[str, Resource] | None:
+        """Return the resource of a file; None for what is not a file, or is gone, or has a name that no URI has."""
+        try:
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            uri = self.prefix + quote(relative)
+        except (OSError, UnicodeEncodeError):
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        mime_type, _ = mimetypes.guess_type(name)
+        return uri, Resource(uri=uri, name=relative, mime_type=mime_type, size=status.st_size)
 
     def _load(self, relative: str) -> bytes:
-        parts = Path(relative).parts
-        path = (self.root / relative).resolve()
-        if not path.is_relative_to(self.root) or any(part.startswith(".") for part in parts) or not path.is_file():
-            raise unknown_resource(self.prefix + quote(relative))
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
+        try:
+            if _is_hidden(relative):
+                raise ToolFailed("hidden")
+            with (
+                Workspace(self.root).open_file(relative) as descriptor,
+                open(descriptor, "rb", closefd=False) as file,
+            ):
+                data = file.read(MAX_FILE + 1)
+        except (ToolFailed, PermissionDenied) as exc:
+            raise unknown_resource(self.prefix + quote(relative, errors="replace")) from exc
         if len(data) > MAX_FILE:
             raise PeerError(f"the file is larger than {MAX_FILE} bytes", code=INVALID_PARAMS)
         return data
+
+
+def _is_hidden(relative: str) -> bool:
+    return any(name.startswith(".") for name in relative.split("/"))
 
 
 def unknown_resource(uri: str) -> PeerError:
