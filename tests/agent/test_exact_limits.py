@@ -119,6 +119,7 @@ async def test_a_long_text_is_cut_with_a_note(length: int, end: str, tmp_path: P
     "refused",
     [
         "data:image/png;base64,A",
+        "data:image/png;base64,AA!!AA",
         "data:image/png;base64,",
         "data:image/png",
         "http://example.org/a.png",

@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import trio
 from hypothesis import given, settings, strategies as st
 
+from clawft_trio.agent.result_tool import result_tool
 from clawft_trio.agent.session_view import (
     Compaction,
     SessionTail,
@@ -22,8 +24,10 @@ from clawft_trio.agent.session_view import (
 )
 from clawft_trio.agent.sessions import MIGRATIONS, MemorySessions, Sessions
 from clawft_trio.chat import Image, Message, ToolCall
+from clawft_trio.errors import ToolFailed
 from clawft_trio.store import open_store
 from clawft_trio.testing import cancel_everywhere
+from clawft_trio.tools import ToolContext
 
 NOON = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
 
@@ -214,3 +218,36 @@ def test_the_summary_is_a_part_of_the_first_user_message() -> None:
     assert summarized[1].content[1:] == messages[1].content
     assert with_summary(messages, "") == tuple(messages)
     assert with_summary(messages[:1], "x") == tuple(messages[:1])
+
+
+class OneResult:
+    """A store of one result of 50 000 characters, in the session `s`."""
+
+    text = "".join(chr(0x4E00 + number % 20_000) for number in range(50_000))
+
+    async def result(self, session: str, reference: str) -> str | None:
+        await trio.lowlevel.checkpoint()
+        return self.text if (session, reference) == ("s", "r1") else None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first", "last"),
+    [
+        ({}, 0, 20_000),
+        ({"start": 20_000}, 20_000, 40_000),
+        ({"start": 45_000}, 45_000, 50_000),
+        ({"start": 60_000}, 60_000, 60_000),
+        ({"start": -5, "length": 10}, 0, 10),
+        ({"start": 7, "length": 99_999}, 7, 20_007),
+        ({"length": 0}, 0, 1),
+        ({"length": -3}, 0, 1),
+    ],
+    ids=str,
+)
+async def test_a_result_is_read_again_in_parts(arguments: dict[str, int], first: int, last: int) -> None:
+    read = result_tool(OneResult())
+    text = await read.run({"id": "r1", **arguments}, ToolContext(session="s"))
+    assert text == f"{OneResult.text[first:last]}\n[Characters {first} to {last} of 50000.]"
+    for session, reference in (("other", "r1"), ("s", "r2")):
+        with pytest.raises(ToolFailed, match="there is no result"):
+            await read.run({"id": reference, **arguments}, ToolContext(session=session))

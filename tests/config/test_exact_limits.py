@@ -202,8 +202,12 @@ def test_every_origin_is_told() -> None:
     assert origins["$.tools.unapproved"] == (False, "default")
     assert origins["$.tools.mcp_servers['x'].args[0]"] == ("a", "file")
     assert origins["$.tools.mcp_servers['x'].deny"] == ([], "default")
+    assert origins["$.tools.mcp_servers['x'].allow[0]"] == ("*", "default")
     assert origins["$.providers"] == ({}, "default")
     assert origins["$.store"] == (None, "default")
+    keys = {"providers": {"openai": {"api_key": ""}, "groq": {"api_key": "k"}}}
+    shown = {one.path: one.value for one in settings_in(parsed(keys), keys)}
+    assert (shown["$.providers['openai'].api_key"], shown["$.providers['groq'].api_key"]) == ("", "***")
 
 
 def test_private_addresses_are_reached_only_when_they_are_allowed_and_never_those_of_metadata() -> None:

@@ -8,7 +8,7 @@ from steps import growth
 from clawft_trio.codec import encode_json
 from clawft_trio.config import parse_config
 from clawft_trio.config.effective import settings_in
-from clawft_trio.config.redaction import redacted, redacted_arguments
+from clawft_trio.config.redaction import redacted, redacted_arguments, show_address, show_arguments
 
 # Shaped like nothing: only its place tells.
 PLAIN = "correcthorse"
@@ -115,3 +115,9 @@ def test_its_time_is_linear_in_the_text(piece: str) -> None:
 )
 def test_a_word_of_letters_and_digits_that_is_long_enough_is_taken_for_a_token(word: str, shown: str) -> None:
     assert list(redacted_arguments(["serve", word, "now"])) == ["serve", shown, "now"]
+
+
+def test_the_repr_of_a_server_shows_its_address_and_arguments_without_secrets() -> None:
+    assert show_address("https://ana:pw@example.org/mcp") == "'https://***@example.org/mcp'"
+    assert show_address(None) == "None"
+    assert show_arguments(["--token", "x", "-v"]) == "('--token', '***', '-v')"
