@@ -190,5 +190,7 @@ def test_a_text_that_fits_exactly_stays_and_a_longer_one_loses_its_middle() -> N
     assert first
     assert abs(len(first) - len(last)) <= 1
     assert len(cut) > len(text) // 2
+    long = within("BEGIN " + "word " * 20_000 + "END", 100)
+    assert (long.startswith("BEGIN word"), long.endswith("word END"), 80 < count_tokens(long) <= 100) == (True,) * 3
     assert within(text, 0) == within(text, -5) == "[...]"
     assert within("", 0) == ""
