@@ -187,3 +187,38 @@ async def test_replies_that_another_process_delivered_meanwhile_are_not_delivere
         assert (await stopped.take()).message == reply(4)
         with trio.move_on_after(0.2):
             raise AssertionError(f"{await stopped.take()} was delivered twice")
+
+
+async def test_a_publisher_whose_session_has_filled_meanwhile_delays_no_other() -> None:
+    queue: BoundedQueue[str] = BoundedQueue("q", capacity=2, session_of=lambda item: item[0])
+    reader = SessionReader(queue, 1)
+    accepted = {}
+
+    async def put(item: str) -> None:
+        accepted[item] = await queue.put(item)
+
+    async with trio.open_nursery() as nursery:
+        for item in ("x1", "y1", "z1", "z2", "w1"):
+            nursery.start_soon(put, item)
+            await trio.testing.wait_all_tasks_blocked()
+        taken = []
+        for waiting in (2, 1, 0, 0, 0):
+            taken.append(queue.get_nowait())
+            await trio.testing.wait_all_tasks_blocked()
+            assert queue.statistics().waiting == waiting
+    assert taken == ["x1", "y1", "z1", "w1", "z2"]
+    assert accepted == dict.fromkeys(taken, True)
+    assert reader.take_all() == ()
+
+
+@pytest.mark.parametrize(("shows", "queued", "dropped"), [(True, ["1"], ["2"]), (False, [], [])])
+async def test_a_piece_of_another_process_is_queued_where_pieces_are_shown_and_fit(shows, queued, dropped) -> None:
+    recorder = Recorder()
+    bus = MessageBus(BusConfig(outbound_buffer_size=1), observer=recorder)
+    outbox = bus.outbound("test")
+    outbox.shows_partials = shows
+    for number in (1, 2):
+        outbox.piece_arrived(attrs.evolve(reply(number), kind="partial"))
+    assert [event.message.content for event in recorder.of(MessageDropped)] == dropped
+    bus.close()
+    assert [message.content async for message in outbox] == queued
