@@ -26,6 +26,7 @@ from clawft_trio.mcp import (
     open_mcp_app,
     serve_mcp_http,
 )
+from clawft_trio.mcp.server.http_serve import _bind
 from clawft_trio.testing import cancel_everywhere
 from clawft_trio.tools import Tool, ToolContext, tool
 
@@ -91,6 +92,7 @@ async def test_a_session_begins_with_initialize_and_ends_with_delete():
         session = await driver.initialize()
         assert session.answer.json()["result"]["protocolVersion"] == "2025-11-25"
         assert (await session.send({"method": "notifications/initialized"})).status == 202
+        assert (await session.call("ping")).json() == {"jsonrpc": "2.0", "id": 1, "result": {}}
         answer = await session.call("tools/call", call("add", a=2, b=3))
         assert answer.headers["content-type"] == "application/json"
         assert answer.json()["result"]["content"] == [{"type": "text", "text": "5"}]
@@ -862,6 +864,18 @@ async def test_a_server_that_is_open_to_the_network_needs_tokens():
 async def test_what_is_no_address_is_refused(bind):
     with pytest.raises(NotConfigured, match="host:port"):
         await serve_mcp_http(McpServer([add]), bind)
+
+
+async def test_any_free_port_is_one_on_one_address_and_a_port_is_taken_on_every_address():
+    addresses = {info[4] for info in await trio.socket.getaddrinfo("localhost", 0, type=trio.socket.SOCK_STREAM)}
+    [free] = await _bind("localhost", 0)
+    with free:
+        port = free.getsockname()[1]
+    named = await _bind("localhost", port)
+    assert len(named) == len(addresses)
+    for one in named:
+        assert one.getsockname()[1] == port
+        one.close()
 
 
 async def test_an_address_that_is_taken_is_one_plain_error():
