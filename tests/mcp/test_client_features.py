@@ -248,14 +248,19 @@ async def test_a_server_of_http_and_sse_is_reached_by_fallback():
             assert (await client.call_tool("x")).text == "old"
 
 
-@pytest.mark.parametrize("endpoint", ["http://evil.example/x", "//evil.example/x", "http://[::1", "file:///x"])
-async def test_messages_are_not_sent_to_another_origin(endpoint):
+@pytest.mark.parametrize(
+    "endpoint", ["http://evil.example/x", "//evil.example/x", "http://[::1", "file:///x", "/" + "ä" * 4096]
+)
+async def test_messages_are_not_sent_to_another_origin(endpoint, caplog):
+    caplog.set_level("INFO", logger="clawft_trio.mcp")
     old = OldServer(endpoint)
     async with http_script(old.answer) as script:
         with pytest.raises((PeerError, PeerGone)):
             async with open_mcp(HttpServer(script.url), options=HANDSHAKE):
                 pass
         assert [request.method for request in script.requests] == ["POST", "GET"]
+    assert "HTTP+SSE failed: " in caplog.text
+    assert "an address of another origin" in caplog.text
 
 
 async def test_the_end_of_the_old_stream_is_the_end_of_the_connection():

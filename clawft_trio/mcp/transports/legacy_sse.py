@@ -80,8 +80,9 @@ class EventStream:
                     self._early.append(event)
 
     def _checked(self, base: str, data: bytes) -> str:
-        address = urljoin(base, data[:_LONGEST_ADDRESS].decode().strip())
+        address = ""
         try:
+            address = urljoin(base, data[:_LONGEST_ADDRESS].decode().strip())
             same = origin(address) == origin(base)
         except ValueError:
             same = False
