@@ -436,3 +436,12 @@ async def test_sections_that_are_empty_are_not_declared_and_not_served():
         changing = {"tools": {"listChanged": True}, "prompts": {"listChanged": True}}
         subscribed = {"resources": {"subscribe": True, "listChanged": True}}
         assert found == {**changing, **subscribed, "logging": {}, "completions": {}}
+
+
+def test_a_resource_is_hidden_below_its_level_unless_another_shows_it():
+    server = McpServer()
+    server.resource("a://{name}", required_level=1)(lambda name: name)
+    server.resource("a://open")(lambda: "x")
+    assert [server.is_hidden("a://x", level) for level in (0, 1, 2)] == [True, False, False]
+    assert not server.is_hidden("a://open", 0)
+    assert not server.is_hidden("b://unknown", 0)
