@@ -134,7 +134,11 @@ class DurableAsks:
 
         def look(connection: Connection) -> Reply | tuple[Lease, bool] | None:
             begun = connection.execute(_BEGIN, (question.turn_id, question.session, _OPEN))
-            session, data, old = connection.execute(_LOOK_UP, (_KEPT, question.turn_id)).fetchone()
+            found = connection.execute(_LOOK_UP, (_KEPT, question.turn_id)).fetchone()
+            if found is None:
+                # Another process has just deleted it, because it is old: the next look begins the turn.
+                return None
+            session, data, old = found
             if session != question.session:
                 raise Refused("turn_id names a turn of another sender or session")
             if data != _OPEN:

@@ -19,6 +19,9 @@ from clawft_trio.store.address import is_address
 from clawft_trio.store.copying import copy_store, tables_of
 from clawft_trio.store.migrations import newest_versions, present_versions
 
+_SHOWN = 20
+"""Largest number of problems that are shown."""
+
 _DECODERS = (
     ("messages", "message", message_from_json),
     ("turns", "message", inbound_from_json),
@@ -65,30 +68,37 @@ async def check(place: str) -> bool:
     """
     await existing(place)
     async with open_store(place, migrations=MIGRATIONS) as store:
-        problems = await store.read(_problems if store.engine == "postgresql" else _problems_of_file)
-    for problem in problems:
+        shown, count = await store.read(_problems if store.engine == "postgresql" else _problems_of_file)
+    for problem in shown:
         say(problem)
-    say(f"{len(problems)} problems." if problems else "No problems.")
-    return not problems
+    if count > len(shown):
+        say(f"… and {count - len(shown)} more")
+    say(f"{count} problems." if count else "No problems.")
+    return not count
 
 
-def _problems_of_file(connection: Connection) -> list[str]:
-    found = [line for (line,) in connection.execute("PRAGMA integrity_check(20)").fetchall() if line != "ok"]
-    return found or _problems(connection)
+def _problems_of_file(connection: Connection) -> tuple[list[str], int]:
+    rows = connection.execute(f"PRAGMA integrity_check({_SHOWN})").fetchall()
+    found = [line for (line,) in rows if line != "ok"]
+    return (found, len(found)) if found else _problems(connection)
 
 
-def _problems(connection: Connection) -> list[str]:
+def _problems(connection: Connection) -> tuple[list[str], int]:
+    """Return some rows that cannot be read, and the number of all."""
     found: list[str] = []
+    count = 0
     for table, column, decode in _DECODERS:
         query = f"SELECT place, {column} FROM {table} WHERE {column} IS NOT NULL"
         for place, data in connection.execute(query):
             try:
                 decode(data)
             except StoreCorrupt as exc:
-                found.append(f"{table}, row {place}: {exc}")
+                count += 1
+                if len(found) < _SHOWN:
+                    found.append(f"{table}, row {place}: {exc}")
     for table in tables_of(MIGRATIONS):
         connection.execute(f"SELECT count(*) FROM {table}").fetchone()
-    return found
+    return found, count
 
 
 async def copy(source: str, target: str) -> None:

@@ -221,6 +221,23 @@ async def test_replies_are_stored_for_thirty_days_and_steps_for_as_long_as_nothi
         assert (await agent.ask("hi", turn_id="old")).text == "reply 4"
 
 
+async def test_a_reply_that_another_process_deletes_meanwhile_begins_a_new_turn(postgres) -> None:
+    provider, place = ScriptedProvider([Say("new"), Finish()], name="p"), postgres.schema()
+    async with open_agent(["p/m"], providers={"p": provider}, store=place) as agent:
+        with psycopg.connect(place) as connection:
+            # As if the row were there when it is to be inserted, and gone afterwards.
+            connection.execute("""
+                CREATE SEQUENCE inserts;
+                CREATE FUNCTION skip_first() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                    IF nextval('inserts') = 1 THEN RETURN NULL; END IF;
+                    RETURN NEW;
+                END $$;
+                CREATE TRIGGER skip_first BEFORE INSERT ON asks FOR EACH ROW EXECUTE FUNCTION skip_first();
+            """)
+        with trio.fail_after(20):
+            assert (await agent.ask("hi", turn_id="one")).text == "new"
+
+
 async def test_a_reply_of_an_earlier_version_is_stored_for_thirty_days_from_now(shared_place) -> None:
     async with open_store(shared_place, migrations=[*JOURNAL_MIGRATIONS, ASK_MIGRATIONS[0]]) as store:
         await store.transact(lambda c: c.execute("INSERT INTO asks VALUES ('t', 's', ?)", (b"x",)).rowcount)

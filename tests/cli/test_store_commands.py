@@ -18,7 +18,7 @@ from clawft_trio.agent.sessions import Sessions
 from clawft_trio.agent.workers import requeue, summarize_work
 from clawft_trio.bus import LeasedUndelivered, MessageBus
 from clawft_trio.chat import Message
-from clawft_trio.cli.store import copy
+from clawft_trio.cli.store import check, copy
 from clawft_trio.costs import Bill, Claim, Ledger
 from clawft_trio.costs.records import Closing
 from clawft_trio.errors import StoreCorrupt, StoreError
@@ -145,6 +145,18 @@ async def test_a_copy_settles_what_is_owed_and_names_the_tables_that_it_leaves(
     async with open_store(target, migrations=MIGRATIONS) as store:
         [entry] = await Ledger(store).entries()
         assert (entry.state, entry.cost) == ("settled", bill.cost)
+
+
+async def test_a_store_of_nothing_but_spoiled_rows_is_checked_and_some_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = "INSERT INTO messages (session, turn, said_at, message) VALUES ('s', '', '', ?)"
+    async with open_store(tmp_path / "s.db", migrations=MIGRATIONS) as store:
+        await store.transact(lambda c: c.executemany(row, [(b"{",)] * 100).rowcount)
+    assert not await check(str(tmp_path / "s.db"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("messages, row 1: ")
+    assert (len(lines), lines[-2:]) == (22, ["… and 80 more", "100 problems."])
 
 
 async def test_a_store_in_use_is_not_copied(shared_place) -> None:
