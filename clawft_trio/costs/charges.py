@@ -198,11 +198,11 @@ def outlasts(moment: Moment, lease: float, connection: Connection) -> bool:
     return connection.execute(f"SELECT 1 FROM cost_charges WHERE {_OUTLASTING} LIMIT 1", values).fetchone() is not None
 
 
-def shorten(moment: Moment, lease: float, connection: Connection) -> int:
-    """Let reservations from before the clock was set back end within *lease* seconds from now; return how many."""
+def shorten(moment: Moment, lease: float, connection: Connection) -> None:
+    """Let reservations from before the clock was set back end within *lease* seconds from now."""
     expires = moment.now.timestamp() + lease
     values = (expires, as_text(moment.now), expires)
-    return connection.execute(f"UPDATE cost_charges SET expires = ? WHERE {_OUTLASTING}", values).rowcount
+    connection.execute(f"UPDATE cost_charges SET expires = ? WHERE {_OUTLASTING}", values)
 
 
 def release(moment: Moment, turns: Iterable[str], owner: str, connection: Connection) -> int:

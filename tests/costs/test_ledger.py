@@ -171,6 +171,15 @@ async def test_a_reservation_from_before_the_clock_was_set_back_blocks_for_one_m
         assert [entry.state for entry in await ledger.entries()] == ["open", "lost"]
 
 
+async def test_input_and_output_count_as_spent_tokens() -> None:
+    limits = Limits(daily_tokens=100)
+    async with open_ledger() as ledger:
+        reservation = await ledger.reserve(claim(), None, own=limits, tokens=100)
+        await ledger.settle(reservation, Bill(usage=Usage(input_tokens=60, output_tokens=30)))
+        [budget] = await ledger.budgets(claim().sender_id, own=limits)
+        assert (budget.spent, budget.reserved, budget.left) == (90, 0, 10)
+
+
 async def test_a_longer_lease_of_another_process_is_not_shortened() -> None:
     clock, limits = Clock(), Limits(daily=usd("1"))
     async with open_ledger(clock, lease=60.0) as ledger:
