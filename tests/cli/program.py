@@ -52,9 +52,13 @@ async def run(
     return subprocess.CompletedProcess(arguments, code, *(stream.buffer.getvalue() for stream in (out, err)))
 
 
-async def run_on_terminal(*arguments: str, columns: int, env: Mapping[str, str]) -> bytes:
-    """Run the program in this process on a terminal that is *columns* wide; return what it writes there."""
+async def run_on_terminal(*arguments: str, columns: int, env: Mapping[str, str], typed: str = "") -> bytes:
+    """Run the program in this process on a terminal that is *columns* wide, on which *typed* was typed before.
+
+    Returns what it writes there.
+    """
     ours, theirs = os.openpty()
+    os.write(ours, typed.encode())
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     written = bytearray()
     variables = {name: value for name, value in CLEAN.items() if not name.startswith(("LC_", "LANG", "COLUMNS"))}

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from cli.program import run
-from cli.terminal import open_terminal
+from cli.program import run, run_on_terminal
+from cli.terminal import _CODES, open_terminal
 
 from clawft_trio.testing import CallTool, Finish, Hang, ResetConnection, Say, Status, Wait, open_fault_server
 
@@ -216,3 +216,38 @@ async def test_a_session_without_a_store_is_refused() -> None:
     done = await run("chat", "--base-url", "http://127.0.0.1:9/v1", "--session", "x")
     assert done.returncode == 2
     assert b"--store" in done.stderr
+
+
+async def test_a_chat_greets_and_says_how_to_go_on(tmp_path: Path) -> None:
+    async def shown(*options: str, typed: str) -> list[str]:
+        env = {"TERM": "xterm", "LANG": "C.UTF-8"}
+        chat = ("chat", "--base-url", server.url, "-m", "m", *options)
+        written = await run_on_terminal(*chat, columns=90, env=env, typed=typed)
+        return [line.rstrip() for line in _CODES.sub("", written.decode()).replace("\r", "").split("\n")]
+
+    def asked() -> list[str]:
+        return [request.body["messages"][-1]["content"] for request in server.requests]
+
+    kept = ("--store", str(tmp_path / "s.db"), "--session", "trip")
+    async with open_fault_server([Say("Hello."), Finish()]) as server:
+        lines = await shown(*kept, typed="hi\n\ntwo \\\nlines\n//etc\n\x04")
+        assert "Session trip. /help lists the commands; Ctrl-D leaves." in lines
+        assert lines[-2:] == ["To go on: --session trip", ""]
+        assert asked() == ["hi", "two \nlines", "/etc"]
+        lines = await shown(*kept, typed="/hlep\n/history 2\n/quit\nnot read\n")
+        assert "Session trip, 6 messages so far. /help lists the commands; Ctrl-D leaves." in lines
+        assert any("did you mean /help?" in line for line in lines)
+        assert sum("assistant: Hello." in line for line in lines) == 1
+        # Without a store nothing can be continued.
+        lines = await shown(typed="unfinished \\\n\x04")
+        assert not any("To go on" in line for line in lines)
+    assert asked()[3:] == ["unfinished"]
+
+
+async def test_a_command_that_cannot_be_obeyed_counts_as_unanswered_in_a_pipe() -> None:
+    async with open_fault_server([Say("Hello."), Finish()]) as server:
+        options = ("chat", "--base-url", server.url, "-m", "m")
+        wrong = await run(*options, stdin=b"/history many\nhi\n")
+        assert (wrong.returncode, wrong.stdout) == (1, b"Hello.\n")
+        fine = await run(*options, stdin=b"/quit\nhi\n")
+        assert (fine.returncode, fine.stdout) == (0, b"")

@@ -52,9 +52,15 @@ def test_times_are_microseconds_since_the_first_event_and_overlapping_spans_have
 def test_each_turn_is_a_process_and_what_belongs_to_none_is_the_first() -> None:
     roots = (span("turn", "turn a", 1.0, 2.0), span("turn", "turn b", 1.0, 2.0))
     tree = SpanTree(roots=roots, marks=(Mark(name="bus_pressure", at=1.25),), start=1.0, end=2.0)
-    assert [(one["pid"], one["args"]["name"]) for one in events(tree, "M") if one["name"] == "process_name"] == [
-        (1, "turn a"),
-        (2, "turn b"),
-        (0, "everything else"),
+    named = [one for one in events(tree, "M") if one["name"] == "process_name"]
+    assert [(one["pid"], one["tid"], one["args"]["name"]) for one in named] == [
+        (1, 0, "turn a"),
+        (2, 0, "turn b"),
+        (0, 0, "everything else"),
     ]
     assert [(one["pid"], one["tid"], one["ts"]) for one in events(tree, "i")] == [(0, 0, 0.25e6)]
+
+
+def test_a_time_has_three_digits_of_a_microsecond() -> None:
+    tree = SpanTree(roots=(span("turn", "turn a", 0.0000123456789, 1.0),), start=0.0, end=1.0)
+    assert [one["ts"] for one in events(tree, "X")] == [12.346]
