@@ -115,12 +115,13 @@ def _apis(config: Config, name: str, known: KnownProvider | None, own: ProviderC
     """Return the option with the models that use the Responses API; empty when no section has `api`."""
     given = [(place, model.lower(), one.api) for place, model, one in _models_of(config, name) if one.api is not None]
     given += [] if own.api is None else [(f"$.providers[{name!r}]", "*", own.api)]
-    if not given:
+    if not given or known is None:
+        # Nothing can be asked at an unknown provider without an address.
         return {}
     for place, _, api in given:
-        if api == "responses" and known is not None and (known.dialect != "openai" or known.azure):
+        if api == "responses" and (known.dialect != "openai" or known.azure):
             raise ConfigError([Problem(f"{place}.api", f"{name!r} is not asked through the Responses API here")])
-    if known is None or known.dialect != "openai":
+    if known.dialect != "openai":
         return {}
     patterns = [pattern if api == "responses" else f"!{pattern}" for _, pattern, api in given]
     return {"responses_models": (*patterns, *known.responses_models)}

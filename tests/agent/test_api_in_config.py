@@ -6,7 +6,8 @@ import pytest
 from judged import open_fault_server
 
 from clawft_trio import open_agent, parse_config
-from clawft_trio.errors import ConfigError
+from clawft_trio.agent.from_config import provider_maker
+from clawft_trio.errors import ConfigError, NotConfigured
 from clawft_trio.testing import Finish, Say
 
 HI = (Say("hi"), Finish())
@@ -81,3 +82,9 @@ async def test_think_tags_are_reasoning_where_config_has_the_quirk(provider, mod
     models = {"own/m": {"quirks": model}} if model else {}
     _, reply = await asked("own/m", {"quirks": provider} if provider else {}, models, TAGGED)
     assert reply.text == text
+
+
+def test_an_api_of_a_provider_that_is_not_known_is_not_what_is_reported():
+    make = provider_maker(parse_config(json.dumps({"models": {"nowhere/x": {"api": "responses"}}})), environ={})
+    with pytest.raises(NotConfigured, match="nowhere"):
+        make("nowhere")

@@ -200,6 +200,18 @@ async def test_after_a_turn_the_session_is_compacted_in_the_background_from_its_
     assert (own.store.stored.version == 1) is compacted
 
 
+async def test_without_a_background_or_a_store_nothing_is_compacted_after_a_turn() -> None:
+    async with open_background() as background:
+        for more in ({}, {"background": background}):
+            own, _ = of_six_turns(**more)
+            stored, own.models.limit = own.store, 100
+            if more:
+                own.store = None
+            own.compact_later([QUESTION], ChatRequest([QUESTION]), DECISION)
+            await background.wait("s")
+            assert (stored.stored.version, len(own.messages)) == (0, 12)
+
+
 async def test_a_summary_counts_as_a_part_of_the_window() -> None:
     async with open_background() as background:
         own, everything = of_six_turns(background=background)
