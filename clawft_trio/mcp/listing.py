@@ -153,7 +153,7 @@ class ListReader:
             if number % _DECODED_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
             try:
-                if len(bytes(raw)) > MAX_ENTRY:
+                if memoryview(raw).nbytes > MAX_ENTRY:
                     raise ValueError(f"more than {MAX_ENTRY} bytes")
                 decoded.append(decode_without_nulls(raw, decoder))
             except (ValueError, RecursionError) as exc:

@@ -30,7 +30,7 @@ def doubling() -> dict[str, Any]:
 
 def tools() -> list[dict[str, Any]]:
     if KIND == "description":
-        return [{**TOOL, "description": "d" * 20_000_000}]
+        return [{**TOOL, "description": "d" * 40_000_000}]
     if KIND == "schema":
         return [{**TOOL, "inputSchema": {"type": "object", "properties": {f"a{n}": {} for n in range(300_000)}}}]
     if KIND == "deep schema":

@@ -63,6 +63,10 @@ class Reconnects:
         return max(retry, backoff(self._short, first=max(retry, self._shortest), longest=self._longest))
 
 
+_LARGE = 1024 * 1024
+"""Bytes of a message that is read in another pass of the event loop than the one that received its end."""
+
+
 class AnswerStream:
     """Passes the messages of a response to the multiplexer, and records where its stream broke.
 
@@ -120,6 +124,9 @@ class AnswerStream:
             async for chunk in response.chunks():
                 for event in decoder.feed(chunk):
                     if event.data.strip():
+                        if len(event.data) > _LARGE:
+                            # Joining its pieces and reading it take tens of milliseconds each.
+                            await trio.lowlevel.checkpoint()
                         self.messages += 1
                         self.deliver(event.data)
                 if self.answered:
