@@ -439,8 +439,9 @@ def _checked_url(base_url: str) -> httpx.URL:
 _HOST = re.compile(rb"[\w.:-]+", re.ASCII)
 
 
-def _origin(url: Any) -> tuple[str, str, int]:
-    return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
+def _origin(url: Any) -> tuple[str, str, int | None]:
+    # The library's URLs do not have the default port of their scheme.
+    return url.scheme, url.host, url.port
 
 
 # Headers with public values that are too common in text to be masked.

@@ -263,6 +263,21 @@ async def test_messages_are_not_sent_to_another_origin(endpoint, caplog):
     assert "an address of another origin" in caplog.text
 
 
+@pytest.mark.parametrize(("status", "kind"), [(200, "text/html"), (404, "text/event-stream"), (204, "")])
+async def test_what_is_no_stream_is_no_fallback(status, kind):
+    async def answer(request):
+        if request.method == "GET":
+            await request.respond(status, b"event: endpoint\ndata: /m\n\n", content_type=kind)
+        else:
+            await request.respond(405)
+
+    async with http_script(answer) as script:
+        with pytest.raises(PeerError, match="HTTP status 405"):
+            async with open_mcp(HttpServer(script.url), options=HANDSHAKE):
+                pass
+        assert [request.method for request in script.requests] == ["POST", "GET"]
+
+
 async def test_the_end_of_the_old_stream_is_the_end_of_the_connection():
     old = OldServer()
     async with http_script(old.answer) as script, open_mcp(HttpServer(script.url), options=HANDSHAKE) as client:

@@ -70,7 +70,8 @@ def test_structured_content_is_shown_where_there_is_no_other() -> None:
     assert _for_model(result(structuredContent={"a": 1})) == {"a": 1}
     assert _for_model(result(text("a"), structuredContent={"a": 1})) == "a"
     assert _failure(result(structuredContent={"a": 1})) == '{"a":1}'
-    assert _for_model(result()) == ""
+    assert _failure(result(text("a"), structuredContent={"a": 1})) == "a"
+    assert _for_model(result()) == _failure(result()) == ""
 
 
 @pytest.mark.parametrize("more", [0, 1, 10])

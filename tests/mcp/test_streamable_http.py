@@ -117,6 +117,33 @@ async def test_a_broken_stream_is_taken_up_where_it_broke():
         assert [request.headers["last-event-id"] for request in resumed] == ["e1"]
 
 
+async def test_a_stream_that_goes_on_after_its_answer_is_closed():
+    async def answer(request):
+        if not await initialize(request):
+            await request.events()
+            await request.event(request.result(TEXT))
+            while True:
+                await request.stream.send_all(b": still here\n\n")
+                await trio.sleep(0.01)
+
+    async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=ALONE) as client:
+        assert (await client.call_tool("x")).text == "hi"
+        with trio.fail_after(5):
+            await script.requests[-1].closed.wait()
+
+
+async def test_headers_of_ones_own_are_sent_whether_they_are_secret_or_not():
+    async def answer(request):
+        if not await initialize(request):
+            await request.json(request.result(TEXT))
+
+    mine = {"accept-language": "de", "x-key": "k"}
+    async with http_script(answer) as script:
+        async with open_mcp(HttpServer(script.url, headers=mine), options=ALONE) as client:
+            await client.call_tool("x")
+        assert all(mine.items() <= request.headers.items() for request in script.requests)
+
+
 async def test_a_stream_that_ends_without_its_answer_fails_its_call_and_no_other():
     async def answer(request):
         if not await initialize(request):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from clawft_trio.mcp import HttpServer, StdioServer
+from clawft_trio.mcp.messages import Outgoing
+from clawft_trio.mcp.transports.answer_stream import AnswerStream
 from clawft_trio.mcp.transports.http_refusals import means_no_stream, wants_login
 from clawft_trio.mcp.types import ImageContent
 
@@ -54,3 +56,37 @@ def test_an_image_is_base64_or_an_error(data, content):
             _ = image.content
     else:
         assert image.content == content
+
+
+class Mux:
+    """Keeps what is delivered."""
+
+    def __init__(self):
+        self.delivered = []
+
+    def deliver(self, message):
+        self.delivered.append(message)
+
+
+@pytest.mark.parametrize(
+    ("message", "answered"),
+    [
+        ('{"jsonrpc":"2.0","id":3,"result":{}}', True),
+        ('{"jsonrpc":"2.0","id":3,"error":{"code":1,"message":"x"}}', True),
+        ('{"jsonrpc":"2.0","id":3}', True),
+        ('{"jsonrpc":"2.0","id":3,"result":{},"x":', True),
+        ('{"jsonrpc":"2.0","id":4,"result":{}}', False),
+        ('{"jsonrpc":"2.0","id":4}', False),
+        ('{"jsonrpc":"2.0","id":3,"method":"ping"}', False),
+        ('{"jsonrpc":"2.0","method":"notifications/x"}', False),
+        ("noise", False),
+        ('[{"jsonrpc":"2.0","method":"notifications/x"},{"jsonrpc":"2.0","id":3,"result":{}}]', True),
+    ],
+)
+async def test_a_request_is_answered_by_the_message_with_its_id_even_if_that_cannot_be_read(message, answered):
+    mux = Mux()
+    frame = Outgoing(b"", "tools/call", key=3)
+    stream = AnswerStream(mux, frame, limit=1000, server="s", on_version=lambda _: None)
+    stream.deliver(message.encode())
+    assert stream.answered is answered
+    assert len(mux.delivered) == (2 if message.startswith("[") else 1)

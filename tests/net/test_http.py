@@ -683,29 +683,32 @@ async def test_a_redirect_to_another_server_takes_no_key_along(library):
         ("https://test", "https://test:80/x", False),
     ],
 )
-async def test_a_redirect_within_an_origin_keeps_the_key_and_its_default_port_is_the_same(base, location, same):
+@pytest.mark.parametrize("module", [httpx, httpx2])
+async def test_a_redirect_within_an_origin_keeps_the_key_and_its_default_port_is_the_same(module, base, location, same):
     seen = []
 
     def handle(request):
         seen.append(request.headers.get("x-api-key"))
-        return httpx.Response(302, headers={"location": location}) if len(seen) == 1 else httpx.Response(200)
+        return module.Response(302, headers={"location": location}) if len(seen) == 1 else module.Response(200)
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as client:
+    async with module.AsyncClient(transport=module.MockTransport(handle)) as client:
         async with HttpEndpoint(base, client=client, redirects=1, headers={"x-api-key": KEY}) as http:
             async with http.request("GET") as answer:
                 assert answer.status == 200
     assert seen == [KEY, KEY if same else None]
 
 
-@pytest.mark.parametrize("location", ["ftp://elsewhere/x", "https://elsewhere/x"])
-async def test_a_redirect_that_is_not_followed_is_not_tried_again(location):
+@pytest.mark.parametrize(
+    ("method", "location"), [("GET", "ftp://elsewhere/x"), ("GET", "data:x"), ("POST", "https://elsewhere/x")]
+)
+async def test_a_redirect_that_is_not_followed_is_not_tried_again(method, location):
     def handle(request):
         return httpx.Response(307, headers={"location": location})
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as client:
         async with HttpEndpoint("http://test", client=client, redirects=1) as http:
             with pytest.raises(TransportFailed, match="not followed") as caught:
-                async with http.request("POST", content=b"secret"):
+                async with http.request(method, content=b"secret"):
                     pass
     assert not caught.value.retryable
 
