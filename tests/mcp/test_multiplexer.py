@@ -210,6 +210,41 @@ async def test_above_the_window_calls_wait_here_and_go_when_there_is_room():
         assert set(results.values()) == {"ok"}
 
 
+async def test_queued_calls_go_in_their_order():
+    async with wired(options=McpOptions(window=1)) as (client, server):
+        sent = []
+        async with trio.open_nursery() as nursery:
+            for name in "abcd":
+                nursery.start_soon(client.call_tool, name)
+                await wait_all_tasks_blocked()
+            for _ in range(4):
+                held = await server.wait_held()
+                sent.append(held.params["name"])
+                await held.answer(text("ok"))
+        assert sent == list("abcd")
+
+
+async def test_clocks_that_are_held_twice_run_again_after_both(autojump_clock):
+    async with wired() as (client, _):
+        mux = client.connection._mux
+        began = trio.current_time()
+
+        async def hold(seconds):
+            with mux.hold_clocks():
+                await trio.sleep(seconds)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hold, 10)
+            nursery.start_soon(hold, 20)
+            with pytest.raises(RequestTimeout):
+                await client.call_tool("a", total=1)
+            assert trio.current_time() - began == pytest.approx(21)
+        began = trio.current_time()
+        with pytest.raises(RequestTimeout):
+            await client.call_tool("a", total=1)
+        assert trio.current_time() - began == pytest.approx(1)
+
+
 async def test_a_queued_call_that_is_cancelled_was_never_sent(autojump_clock):
     async with wired(options=McpOptions(window=1)) as (client, server):
         results = {}

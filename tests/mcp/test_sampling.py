@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from clawft_trio.chat import ChatResponse, Image, ToolCall
+from clawft_trio.chat import ChatResponse, Image, Text, ToolCall
 from clawft_trio.errors import BudgetExceeded, PeerError, ServerError
 from clawft_trio.mcp.host import Host
 from clawft_trio.mcp.sampling import SamplingPolicy, sample_with
@@ -58,6 +58,23 @@ async def test_images_and_several_blocks_are_passed_on():
     blocks = [{"type": "text", "text": "what is it?"}, {"type": "image", "data": "aGk=", "mimeType": "image/png"}]
     await sample_with(model)(params(blocks))
     assert model.asked[0].messages[0].content[1] == Image(data=b"hi", media_type="image/png")
+
+
+@pytest.mark.parametrize(
+    ("parts", "content"),
+    [
+        ((), {"type": "text", "text": ""}),
+        ((Text("a"),), {"type": "text", "text": "a"}),
+        ((Text("a"), Text("b")), [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]),
+    ],
+)
+async def test_an_answer_of_several_blocks_is_a_list_and_of_one_is_none(parts, content):
+    class Saying(Model):
+        async def complete(self, request, call):
+            await trio.lowlevel.checkpoint()
+            return ChatResponse(content=parts, model="m", finish_reason="stop")
+
+    assert (await sample_with(Saying())(params()))["content"] == content
 
 
 @pytest.mark.parametrize("content", [{"type": "audio"}, 7, {"type": "image", "data": "%", "mimeType": "image/png"}])

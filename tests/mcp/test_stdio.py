@@ -270,8 +270,9 @@ async def test_a_server_that_ignores_eof_and_term_is_killed_within_its_graces():
     assert 0.4 <= trio.current_time() - started < 2.0
 
 
-async def test_a_line_of_stderr_that_has_no_end_is_kept_once_and_cut_and_the_next_ones_whole():
-    pieces = ["first\n" + "x" * 30_000, "x" * 30_000, "hidden\nnext\n", "after\nlast"]
+@pytest.mark.parametrize("more", [0, 1])
+async def test_a_line_of_stderr_that_has_no_end_is_kept_once_and_cut_and_the_next_ones_whole(more):
+    pieces = ["first\n" + "x" * 30_000, *["x" * 30_000] * more, "hidden\nnext\n", "after\nlast"]
     code = "import sys, time\nfor piece in %r: sys.stderr.write(piece); sys.stderr.flush(); time.sleep(0.03)" % pieces
     with pytest.raises(PeerGone) as caught:
         async with open_mcp(StdioServer([sys.executable, "-c", code])):
