@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import attrs
 import pytest
 import trio
 
 from clawft_trio import open_agent
+from clawft_trio.agent.background import open_background
 from clawft_trio.agent.intake import Intake
 from clawft_trio.agent.journal import turn_id_of
 from clawft_trio.agent.running_turns import RunningTurns
@@ -146,3 +149,38 @@ async def test_scorer_and_learner_are_those_of_the_configuration(
     async with open_agent(["p/m"], providers={"p": model}, config=config) as agent:
         models = agent.parts.turns.models
     assert (type(models.scorer), type(models.learner)) == (scorer, learner)
+
+
+async def test_background_work_is_one_task_of_a_session_and_none_after_the_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    done: list[str] = []
+    go_on = trio.Event()
+
+    async def work(name: str, error: Exception | None = None) -> None:
+        await go_on.wait()
+        done.append(name)
+        if error is not None:
+            raise error
+
+    async with open_background() as background:
+        assert background.start("one", partial(work, "a", StoreError("away")))
+        assert not background.start("one", partial(work, "b"))
+        assert background.start("two", partial(work, "c", ValueError("a bug")))
+        await background.wait("three")
+        assert done == []
+        go_on.set()
+        for session in ("one", "two"):
+            await background.wait(session)
+        assert sorted(done) == ["a", "c"]
+        assert background.start("one", partial(work, "d"))
+        await background.wait("one")
+    assert not background.start("one", partial(work, "e"))
+    assert sorted(done) == ["a", "c", "d"]
+    # What may happen is a warning, and a bug has its traceback.
+    assert [
+        (one.levelname, one.exc_info is not None) for one in sorted(caplog.records, key=lambda one: one.levelno)
+    ] == [
+        ("WARNING", False),
+        ("ERROR", True),
+    ]

@@ -17,7 +17,9 @@ from clawft_trio.agent.session_view import (
     SessionTail,
     StoredMessage,
     first_within,
+    place_of,
     presentable,
+    reference,
     shown,
     starts_of_turns,
     with_summary,
@@ -248,6 +250,26 @@ async def test_a_result_is_read_again_in_parts(arguments: dict[str, int], first:
     read = result_tool(OneResult())
     text = await read.run({"id": "r1", **arguments}, ToolContext(session="s"))
     assert text == f"{OneResult.text[first:last]}\n[Characters {first} to {last} of 50000.]"
-    for session, reference in (("other", "r1"), ("s", "r2")):
+    for session, other in (("other", "r1"), ("s", "r2")):
         with pytest.raises(ToolFailed, match="there is no result"):
-            await read.run({"id": reference, **arguments}, ToolContext(session=session))
+            await read.run({"id": other, **arguments}, ToolContext(session=session))
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("m1", 1),
+        ("m" + "9" * 18, 10**18 - 1),
+        # No place of a store has so many digits; SQL would refuse the number.
+        ("m" + "9" * 19, None),
+        ("r1", None),
+        ("1", None),
+        ("m", None),
+        ("m-1", None),
+        ("m²", None),
+    ],
+)
+def test_a_reference_names_a_place_or_a_stored_result(text: str, place: int | None) -> None:
+    assert place_of(text) == place
+    if place is not None:
+        assert reference(place) == text
