@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import sys
 
 import pytest
+import trio
+import trio.testing
 
 from clawft_trio.chat import Message, ToolCall
 from clawft_trio.cli import output, slash, transcript
 from clawft_trio.cli.output import csv_cell, sanitize, terminal_width, write_json
+from clawft_trio.cli.progress import LateNotes, progress
+from clawft_trio.cli.signals import open_interrupts
 from clawft_trio.errors import InvalidData, RateLimited
 from clawft_trio.observe import FailedOver, HedgeStarted, RetryScheduled
 from clawft_trio.tools import ToolResult
@@ -161,3 +166,74 @@ def test_a_message_of_a_history_names_its_calls_and_a_result_is_one_line() -> No
     assert slash._line_of(Message.assistant("", tool_calls=calls)).plain == "assistant: [calls look, go]"
     assert slash._line_of(Message.tool("a\n b", tool_call_id="1")).plain == "tool: a b"
     assert slash._line_of(Message.user("a\n b")).plain == "user: a\n b"
+
+
+async def shown_of(seconds: float, monkeypatch: pytest.MonkeyPatch, *, stops_at: float = 100.0) -> list[str]:
+    """The lines of progress that a terminal gets of work that takes so long."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    async with progress("Checking") as done:
+        await trio.sleep(min(seconds, stops_at))
+        if stops_at < seconds:
+            done()
+            await trio.sleep(seconds - stops_at)
+    return terminal.getvalue().split("\r\x1b[K")[1:]
+
+
+async def test_progress_is_shown_after_a_second_and_erased(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await shown_of(0.9, monkeypatch) == []
+    assert await shown_of(1.6, monkeypatch) == ["Checking … 1 s", "Checking … 1 s", "Checking … 2 s", ""]
+    assert await shown_of(5, monkeypatch, stops_at=1.1) == ["Checking … 1 s", ""]
+    monkeypatch.undo()
+    async with progress("Checking"):
+        await trio.sleep(5)
+    assert capsys.readouterr().err == ""
+
+
+async def test_notes_of_the_first_second_are_held_back_and_dropped_if_it_ends_before(
+    autojump_clock: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes = LateNotes()
+    notes("before")
+    async with notes.running():
+        notes("quick")
+        await trio.sleep(0.9)
+    notes("between")
+    await trio.sleep(5)
+    assert capsys.readouterr().err == ""
+    notes = LateNotes()
+    async with notes.running():
+        await trio.sleep(0.5)
+        notes("early")
+        await trio.sleep(0.4)
+        assert capsys.readouterr().err == ""
+        await trio.sleep(0.2)
+        assert capsys.readouterr().err == "early\n"
+        notes("late")
+        assert capsys.readouterr().err == "late\n"
+    notes("after")
+    assert capsys.readouterr().err == ""
+
+
+async def test_ctrl_c_ends_the_block_that_it_may_end_and_nothing_else() -> None:
+    async with open_interrupts(take=True) as taken:
+        signal.raise_signal(signal.SIGINT)
+        await trio.testing.wait_all_tasks_blocked()
+        with taken.ending() as scope:
+            signal.raise_signal(signal.SIGINT)
+            with trio.fail_after(5):
+                await trio.sleep_forever()
+        assert scope.cancelled_caught
+        signal.raise_signal(signal.SIGINT)
+        await trio.testing.wait_all_tasks_blocked()
+        with taken.ending() as scope:
+            await trio.lowlevel.checkpoint()
+        assert not scope.cancel_called
+    before = signal.getsignal(signal.SIGINT)
+    async with open_interrupts(take=False) as taken:
+        assert signal.getsignal(signal.SIGINT) is before
+        with taken.ending() as scope:
+            await trio.lowlevel.checkpoint()
+        assert not scope.cancelled_caught
