@@ -220,6 +220,8 @@ class OutputItems:
         item.done = True
         if not item.kind:
             item.kind = lenient.any_text(raw.get("type"))
+            if item.kind == "function_call":
+                self._start_call(item, raw, out, begins=True)
         if item.kind == "message":
             self._end_text(place, item, raw, out)
         elif item.kind == "function_call":
@@ -233,13 +235,9 @@ class OutputItems:
             self._keep_item(item, raw)
 
     def _keep_item(self, item: Item, raw: Mapping[str, Any]) -> None:
-        """Keep a complete item at its position, also when items behind it have ended before it."""
-        answer, size = self._answer, len(msgspec.json.encode(raw))
-        if item.position >= len(answer.parts):
-            answer.keep(opaque(DIALECT, raw), size)
-            return
-        answer.parts.insert(item.position, opaque(DIALECT, raw))
-        answer.count_characters(size)
+        """Keep a complete item at its position, in whatever order the items end that had begun together."""
+        self._answer.parts.insert(item.position, opaque(DIALECT, raw))
+        self._answer.count(raw)
         for other in self._all:
             if other.position > item.position or (other.position == item.position and other.place > item.place):
                 other.position += 1
@@ -250,7 +248,8 @@ class OutputItems:
         if not item.shown and not rest:
             self._take_content(item, raw, out)
         content = lenient.as_objects(listed(raw.get("content")), of="the content of a message")
-        self._correct("".join(filter(None, (text_of(part) for part in content))), out)
+        if item is self._all[-1]:
+            self._correct("".join(text_of(part) for part in content), out)
         found = [citation for part in content for citation in citations(part.get("annotations"))]
         self._answer.citations.extend(found or item.citations)
         self._answer.close_text()
@@ -260,7 +259,7 @@ class OutputItems:
             self._answer.kept += 100 * len(logprobs)
 
     def _correct(self, text: str, out: list[StreamEvent]) -> None:
-        """Correct the text of the item that ends, when some of its deltas were lost; *text* is its complete text."""
+        """Correct the text of the latest item, when some of its deltas were lost; *text* is its complete text."""
         shown = self._answer.text.getvalue()
         if not text or text == shown:
             return

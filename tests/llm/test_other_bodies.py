@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from clawft_trio.chat import ChatRequest, File, Image, Message, Opaque, Text, ToolCall, ToolSpec
+from clawft_trio.chat import ChatRequest, Citation, File, Image, Message, Opaque, Text, ToolCall, ToolSpec
 from clawft_trio.llm import anthropic_request, responses_request
 from clawft_trio.llm.conform.rules import Rules
 from clawft_trio.llm.responses_request import ResponsesOptions
@@ -257,3 +257,58 @@ def test_parts_for_the_responses_api(part: Image | File, sent: dict[str, Any]) -
     content = [{"type": "input_text", "text": "see"}, {"type": kind, **sent}]
     assert responses(Message("user", (Text("see"), part)))["input"][0]["content"] == content
     assert responses(Message("tool", (Text("see"), part), tool_call_id="c1"))["input"][0]["output"] == content
+
+
+def cited(dialect: str, **more: Any) -> Text:
+    return Text("so", citations=tuple(Citation(dialect=name, raw={"by": name}) for name in ("other", dialect)), **more)
+
+
+def test_citations_go_back_to_their_own_dialect_only() -> None:
+    (item,) = responses(Message("assistant", (cited("responses"), Text("and"))))["input"]
+    text = {"type": "output_text", "text": "so", "annotations": [{"by": "responses"}]}
+    assert item["content"] == [text, {"type": "output_text", "text": "and", "annotations": []}]
+    (turn,) = anthropic(Message("assistant", (cited("anthropic"), Text("and"))))["messages"]
+    text = {"type": "text", "text": "so", "citations": [{"by": "anthropic"}]}
+    assert turn["content"] == [text, {"type": "text", "text": "and"}]
+
+
+def test_fields_of_a_call_go_back_to_anthropic_with_it() -> None:
+    thinking = {"type": "thinking", "thinking": "hm"}
+    kept = (
+        Opaque("anthropic", thinking),
+        Opaque("other", {"c1": {"no": 1}}),
+        Opaque("anthropic:tool_use", {"c1": {"caller": "x"}}),
+    )
+    (turn,) = anthropic(Message("assistant", kept, tool_calls=(CALL,)))["messages"]
+    assert turn["content"] == [
+        thinking,
+        {"type": "tool_use", "id": "c1", "name": "look", "input": {"a": 1}, "caller": "x"},
+    ]
+
+
+@pytest.mark.parametrize("behind", [0, 1, 2, 3])
+def test_the_last_stored_answer_of_a_history_is_continued(behind: int) -> None:
+    stored = [Message("assistant", (Text("so"), Opaque(STATE, {"response_id": f"r{number}"}))) for number in range(3)]
+    found = responses(*stored, *[USER] * behind, state=True)
+    assert (found["previous_response_id"], len(found["input"])) == ("r2", behind)
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted"),
+    [
+        ("gpt-5.1", True),
+        ("openai/O3-mini", True),
+        ("codex-mini", True),
+        ("gpt-5-chat-latest", False),
+        ("gpt-4.1", False),
+    ],
+)
+def test_reasoning_comes_encrypted_from_models_that_reason_unless_the_server_keeps_it(model: str, wanted: bool) -> None:
+    def asked(**options: Any) -> bool:
+        body = responses_request.request_body(ChatRequest((USER,)), model, ResponsesOptions(**options))
+        return body.get("include") == ["reasoning.encrypted_content"]
+
+    assert asked() is wanted
+    assert not asked(stateful=True)
+    assert [asked(encrypted_reasoning=given, stateful=True) for given in (True, False)] == [True, False]
+    assert not asked(encrypted_reasoning=False)
