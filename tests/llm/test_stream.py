@@ -8,12 +8,13 @@ import pytest
 import trio
 import trio.testing
 
+from clawft_trio.attempts import Usage
 from clawft_trio.chat import Call, ChatRequest, Message, StreamEvent, TextDelta
 from clawft_trio.errors import ServerError, StreamEnded, StreamTruncated
-from clawft_trio.llm.stream import Iteration, complete, open_stream
+from clawft_trio.llm.stream import Iteration, complete, consuming, open_stream
 from clawft_trio.resilience import Failover, Resilient, Retry
 from clawft_trio.testing.screen import Screen
-from clawft_trio.testing.script import Fail, Finish, Hang, Say, Wait
+from clawft_trio.testing.script import Fail, Finish, Hang, Report, Say, Wait
 from clawft_trio.testing.scripted import ScriptedProvider
 from clawft_trio.testing.sweep import cancel_everywhere
 
@@ -191,3 +192,70 @@ async def test_a_writer_that_was_held_up_goes_on_at_half_a_buffer() -> None:
         seen += [number async for number in numbers]
         assert seen == list(range(40))
         assert numbers.result == "done"
+
+
+@pytest.mark.parametrize("stopped", [(True, False), (False, True), (True, True), (False, False)])
+async def test_each_answer_of_one_call_has_its_own_times(
+    stopped: tuple[bool, bool], autojump_clock: trio.testing.MockClock
+) -> None:
+    leaf, call = ScriptedProvider([Wait(1), Say("a "), Wait(1), Say("b"), Finish()]), Call()
+    for stop in stopped:
+        response = await complete(leaf, REQUEST, lambda event, stop=stop: not stop, call=call)
+        assert response.finish_reason == ("aborted" if stop else "stop")
+        assert (response.latency.first_content, response.latency.total) == (1.0, 1.0 if stop else 2.0)
+
+
+async def test_an_answer_that_was_stopped_has_the_usage_so_far() -> None:
+    usage = Usage(input_tokens=3, output_tokens=2)
+    leaf = ScriptedProvider([Report(usage), Say("one "), Hang()])
+    response = await complete(leaf, REQUEST, lambda event: not isinstance(event, TextDelta))
+    assert (response.text, response.usage, response.finish_reason) == ("one ", usage, "aborted")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ServerError, ValueError])
+async def test_a_block_left_early_raises_only_what_ends_the_program(error: type[BaseException]) -> None:
+    async def write(show: Callable[[int], Awaitable[None]]) -> str:
+        await show(1)
+        raise error("from within")
+
+    async def leave() -> None:
+        async with Iteration.open(write) as numbers:
+            assert await anext(numbers) == 1
+            await trio.testing.wait_all_tasks_blocked()
+
+    if issubclass(error, Exception):
+        await leave()
+    else:
+        with pytest.raises(error):
+            await leave()
+
+
+@pytest.mark.parametrize("error", [None, ValueError("mine")])
+async def test_events_of_any_operation_go_to_a_callback(error: ValueError | None) -> None:
+    seen: list[int] = []
+
+    async def run(show: Callable[[int], Awaitable[None]]) -> str:
+        for number in range(3):
+            await show(number)
+        return "done"
+
+    def take(number: int) -> None:
+        seen.append(number)
+        if error is not None:
+            raise error
+
+    if error is None:
+        assert await consuming(run, take) == "done"
+        assert seen == [0, 1, 2]
+    else:
+        with pytest.raises(ValueError, match="mine") as caught:
+            await consuming(run, take)
+        assert (caught.value, seen) == (error, [0])
+
+
+async def test_a_callback_that_stops_an_operation_without_an_answer_is_a_fault() -> None:
+    async def run(show: Callable[[int], Awaitable[None]]) -> None:
+        await show(1)
+
+    with pytest.raises(AssertionError, match="must return"):
+        await consuming(run, lambda number: False)

@@ -570,3 +570,57 @@ def test_an_impossible_count_names_its_field(value: object) -> None:
     most = read_chat_usage({"prompt_tokens": MOST_TOKENS, "completion_tokens": 1.0}).usage
     assert most is not None
     assert (most.input_tokens, most.output_tokens) == (MOST_TOKENS, 1)
+
+
+@pytest.mark.parametrize(
+    ("raw", "figures"),
+    [
+        # A part as large as its whole is within it, with and without a total.
+        ({"prompt_tokens": 40, "completion_tokens": 10, "cached_tokens": 40, "reasoning_tokens": 10}, (40, 10)),
+        (
+            {
+                "prompt_tokens": 40,
+                "completion_tokens": 10,
+                "cached_tokens": 40,
+                "reasoning_tokens": 10,
+                "total_tokens": 50,
+            },
+            (40, 10),
+        ),
+        # A larger part is beside it.
+        ({"prompt_tokens": 40, "completion_tokens": 10, "cached_tokens": 41, "reasoning_tokens": 11}, (81, 21)),
+        # What the total has more is output, also where cached input is beside the input.
+        ({"prompt_tokens": 10, "completion_tokens": 5, "cached_tokens": 40, "total_tokens": 62}, (50, 12)),
+        # One figure alone.
+        ({"prompt_tokens": 40}, (40, 0)),
+        ({"completion_tokens": 10}, (0, 10)),
+        ({"output_tokens": 10}, (0, 10)),
+    ],
+)
+def test_parts_are_within_their_whole_while_they_fit(raw: dict, figures: tuple[int, int]) -> None:
+    usage = read_chat_usage(raw).usage
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens) == figures
+
+
+@pytest.mark.parametrize("read", [read_responses_usage, read_messages_usage])
+@pytest.mark.parametrize("figures", [(40, 0), (0, 10)])
+def test_one_figure_is_usage(read, figures: tuple[int, int]) -> None:
+    names = ("input_tokens", "output_tokens")
+    raw = {name: value for name, value in zip(names, figures, strict=True) if value}
+    assert read(raw).usage == Usage(input_tokens=figures[0], output_tokens=figures[1])
+
+
+@pytest.mark.parametrize(("total", "input_tokens"), [(110, 100), (150, 140), (None, 140)])
+def test_the_total_of_messages_decides_whether_cached_input_is_beside(total: int | None, input_tokens: int) -> None:
+    raw = {"input_tokens": 100, "output_tokens": 10, "cache_read_input_tokens": 40, "total_tokens": total}
+    reading = read_messages_usage(raw)
+    assert reading.usage is not None
+    assert (reading.usage.input_tokens, reading.usage.output_tokens, reading.problem) == (input_tokens, 10, "")
+
+
+def test_a_problem_states_how_many_tokens_are_not_explained() -> None:
+    problem = read_chat_usage(
+        {"prompt_tokens": 10, "completion_tokens": 5, "cached_tokens": 40, "total_tokens": 62}
+    ).problem
+    assert problem == "total_tokens is 62, 7 more than its parts: counted as output"

@@ -62,7 +62,8 @@ def test_a_used_part_is_refilled_until_the_reset_and_never_over_the_limit() -> N
 
 
 @pytest.mark.parametrize(
-    ("remaining", "resets_after", "rate"), [(40, None, 100 / 60), (40, 0.0, 100 / 60), (100, 30.0, 100 / 60)]
+    ("remaining", "resets_after", "rate"),
+    [(40, None, 100 / 60), (40, 0.0, 100 / 60), (100, 30.0, 100 / 60), (99, 4.0, 0.25)],
 )
 def test_without_a_time_or_a_use_the_limit_is_refilled_in_its_period(
     remaining: int, resets_after: float | None, rate: float
@@ -211,3 +212,31 @@ def test_after_the_cool_down_the_rate_grows_by_half_a_percent_a_second() -> None
     assert pace.rate(70.4) == pytest.approx(measured * 1.0025)
     pace.note_start(75.0, saturated=True)
     assert pace.rate(75.0) == pytest.approx(measured * 1.0025 * 1.005)
+
+
+def test_the_first_cut_measures_the_last_ten_seconds_at_any_time() -> None:
+    pace = Pace(2.0, 0.7, 60.0)
+    for number in range(40):
+        pace.note_start(100.0 + 0.5 * number, saturated=False)
+    assert pace.cut(120.0) == pytest.approx(1.9 * 0.98)
+
+
+@pytest.mark.parametrize(("now", "measured"), [(19.5, False), (19.7, True)])
+def test_an_attempt_counts_as_accepted_after_twice_the_time_that_refusals_take(now: float, measured: bool) -> None:
+    pace = used(2.0)
+    before = pace.cut(10.0)
+    for start in (11.0, 12.0, 16.0):
+        pace.note_start(start, saturated=False)
+    # Each takes five seconds: an average of 1.8 s, with the last weighing a fifth.
+    pace.note_refusal(11.0, 16.0)
+    pace.note_refusal(12.0, 17.0)
+    assert pace.cut(now) == pytest.approx(before * 0.5 * (0.98 if measured else 1.0))
+    assert pace.cut(now + 1.0) == pytest.approx(before * 0.25 * (0.98 if measured else 1.0))
+
+
+def test_a_rate_grows_slowly_again_from_the_end_of_the_cool_down_on() -> None:
+    pace = used(2.0)
+    measured = pace.cut(10.0)
+    for moment, factor in ((69.0, 1.0), (70.0, 1.005), (70.5, 1.005 * 1.0025)):
+        pace.note_start(moment, saturated=True)
+        assert pace.rate(moment) == pytest.approx(measured * factor)
