@@ -96,7 +96,6 @@ class AnthropicResponseReader(Progress):
     def feed_whole(self, body: bytes) -> list[StreamEvent]:
         """Decode the complete body of an answer that was not streamed, and return its events."""
         out: list[StreamEvent] = []
-        self.ended = True
         try:
             message = lenient.decode_scrubbed(body)
             if message.get("type") == "error" or lenient.is_stated(message.get("error")):

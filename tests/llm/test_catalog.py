@@ -5,8 +5,18 @@ import trio
 
 from clawft_trio.chat import Call, ChatRequest, Message
 from clawft_trio.errors import NotConfigured
-from clawft_trio.llm import KNOWN, Anthropic, OpenAICompatible, find_key, known_provider, provider_named, split_target
-from clawft_trio.llm.catalog import find_url, vendor_of, with_version
+from clawft_trio.llm import (
+    KNOWN,
+    Anthropic,
+    KnownProvider,
+    OpenAICompatible,
+    OpenAIResponses,
+    find_key,
+    known_provider,
+    provider_named,
+    split_target,
+)
+from clawft_trio.llm.catalog import find_url, vendor_at, vendor_of, with_version
 from clawft_trio.llm.openai import Azure
 from clawft_trio.testing import Finish, Say, open_fault_server
 
@@ -212,3 +222,59 @@ def test_the_path_of_azure_has_the_deployment_where_a_version_is_given(version, 
 )
 def test_a_token_of_entra_is_sent_as_one(key, headers):
     assert Azure(api_version="1").headers(key) == headers
+
+
+@pytest.mark.parametrize(
+    ("url", "vendor"),
+    [
+        ("https://api.openai.com/v1", "openai"),
+        (" https://api.openai.com/v1/ ", "openai"),
+        ("https://api.openai.com/v1/chat", ""),
+        ("https://proxy.example/https://api.openai.com/v1", ""),
+        ("https://mine.openai.azure.com/openai/v1", "azure"),
+        ("https://mine.cognitiveservices.azure.com", "azure"),
+        ("https://mine.services.ai.azure.com/x", "azure"),
+        ("https://openai.azure.com.example/v1", ""),
+        ("https://bedrock-runtime.eu-west-1.amazonaws.com/openai/v1", "bedrock"),
+        ("https://bedrock-runtime.a/b.amazonaws.com/openai/v1", ""),
+        (
+            "https://us-aiplatform.googleapis.com/v1/projects/p/locations/us/endpoints/openapi",
+            "vertex",
+        ),
+        ("http://localhost:11434/v1", ""),
+        ("", ""),
+    ],
+)
+def test_an_address_belongs_to_a_vendor_as_a_whole_or_to_none(url, vendor):
+    assert vendor_at(url) == vendor
+
+
+@pytest.mark.parametrize(
+    ("name", "api", "kind"),
+    [
+        ("openai", "responses", OpenAIResponses),
+        ("openai", "chat", OpenAICompatible),
+        ("groq", "responses", OpenAIResponses),
+    ],
+)
+def test_one_api_may_be_chosen_for_all_models(name, api, kind):
+    assert type(provider_named(name, api_key="k", api=api, environ={})) is kind
+
+
+@pytest.mark.parametrize(("dialect", "efforts"), [("anthropic", True), ("openai", False)])
+async def test_a_provider_that_is_not_known_has_the_rules_of_its_dialect(dialect, efforts):
+    """The larger Claude models take an effort; of an unknown server nothing is assumed."""
+    async with open_fault_server([Say("Hi"), Finish()]) as server:
+        known = {"mine": KnownProvider(base_url=server.url, dialect=dialect)}
+        async with provider_named("mine", known=known, environ={}) as provider:
+            request = ChatRequest([Message.user("Hi")], model="claude-opus-4-6", reasoning_effort="low")
+            await provider.complete(request, Call())
+        assert ("output_config" in server.requests[0].body) is efforts
+
+
+def test_the_version_of_azure_is_that_of_the_environment(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_VERSION", "2024-10-21")
+    options = {"api_key": "k", "base_url": "https://mine.openai.azure.com"}
+    assert provider_named("azure", **options)._dialect.path("m").endswith("?api-version=2024-10-21")
+    with pytest.raises(NotConfigured, match="api_version"):
+        provider_named("azure", **options, environ={})

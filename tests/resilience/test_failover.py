@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import attrs
 import pytest
 import trio
 
@@ -10,6 +11,7 @@ from clawft_trio.errors import (
     CircuitOpen,
     ContentFiltered,
     ContextLengthExceeded,
+    ModelNotFound,
     RateLimited,
     ServerError,
 )
@@ -338,3 +340,100 @@ async def test_a_held_answer_is_not_taken_for_silence(autojump_clock: trio.testi
     broken = ScriptedProvider([Say("half"), Fail(ServerError("down", retryable=False))], name="c")
     response, screen, _ = await ask(resilient_chain(broken, b, delivery=Hold()))
     assert (response.provider, screen.resets) == ("b", [])
+
+
+def test_the_silence_before_a_hedge_is_one_number_or_a_targets_own() -> None:
+    def chosen(hedge_after: object) -> list[float | None]:
+        chain = Failover(well("a"), well("b"), hedge_after=hedge_after, name="mine")
+        assert chain.name == "mine"
+        return [chain.hedge_after_of(name) for name in ("a", "b")]
+
+    assert chosen(None) == [None, None]
+    assert chosen(3.0) == [3.0, 3.0]
+    assert chosen({"a": 2.0}) == [2.0, None]
+    assert chosen({"a": 2.0}.get) == [2.0, None]
+    assert chosen(lambda name: 1.0 if name == "b" else 5.0) == [5.0, 1.0]
+
+
+async def test_an_empty_answer_of_any_provider_is_answered_by_the_next() -> None:
+    class Empty:
+        name = "a"
+
+        async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+            return ChatResponse(content="")
+
+    assert (await ask(Failover(Empty(), well("b"))))[0].provider == "b"
+
+
+async def test_a_chain_may_be_a_target_of_a_chain() -> None:
+    inner = Failover(down("a"), down("b"))
+    response, _, _ = await ask(Failover(inner, well("c")))
+    assert response.provider == "c"
+    assert [record.outcome for record in response.attempts] == ["failed", "failed", "ok"]
+
+
+@pytest.mark.parametrize(("stream", "answers", "asked"), [(True, "soon", 1), (False, "late", 0)])
+async def test_an_answer_that_comes_whole_is_not_hedged(
+    stream: bool, answers: str, asked: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    slow, backup = ScriptedProvider([Wait(20), Say("late"), Finish()], name="a"), well("b", "soon")
+    chain = Failover(slow, backup, hedge_after=1.0)
+    response = await chain.complete(attrs.evolve(REQUEST, stream=stream), Call())
+    assert (response.text, backup.calls) == (answers, asked)
+
+
+async def test_in_a_race_what_nobody_else_can_cure_stops_further_starts(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    refused = ScriptedProvider([Wait(5), Fail(ContentFiltered("no"))], name="a")
+    other, third = ScriptedProvider([Wait(8), Fail(ServerError("down"))], name="b"), well("c")
+    with pytest.raises(ContentFiltered):
+        await ask(Failover(refused, other, third, hedge_after=4.0))
+    # The race that had begun goes on to its end.
+    assert (trio.current_time(), other.calls, third.calls) == (12.0, 1, 0)
+
+
+@pytest.mark.parametrize("outer", [False, True])
+async def test_each_target_knows_whether_another_is_available(outer: bool) -> None:
+    seen: list[tuple[str, bool, float | None]] = []
+
+    class Asked:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+            seen.append((self.name, call.elsewhere, call.elsewhere_after))
+            raise ServerError("down")
+
+    with pytest.raises(AllProvidersExhausted):
+        chain = Failover(Asked("a"), Asked("b"), hedge_after={"a": 3.0, "b": 4.0})
+        await chain.complete(REQUEST, Call(elsewhere=outer, elsewhere_after=9.0))
+    assert seen == [("a", True, 3.0), ("b", outer, 9.0)]
+
+
+async def test_after_a_probe_only_targets_that_may_be_well_are_asked_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    opening = [Fail(CircuitOpen("open", retry_after=5.0))]
+    first = ScriptedProvider(opening, opening, [Say("back"), Finish()], name="a")
+    missing, busy = down("b", ModelNotFound("none")), down("c")
+    response, _, took = await ask(Failover(first, missing, busy))
+    assert (response.text, took) == ("back", 10.0)
+    assert (first.calls, missing.calls, busy.calls) == (3, 1, 2)
+
+
+async def test_a_target_that_a_race_cancelled_is_asked_again_when_its_winner_fails(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    slow = ScriptedProvider([Hang()], [Say("back"), Finish()], name="a")
+    breaks = ScriptedProvider([Say("bad"), Fail(ServerError("down"))], name="b")
+    response, screen, _ = await ask(Failover(slow, breaks, hedge_after=1.0))
+    assert (response.text, slow.calls, breaks.calls, len(screen.resets)) == ("back", 2, 1, 1)
+
+
+async def test_without_a_token_no_target_is_asked_twice(autojump_clock: trio.testing.MockClock) -> None:
+    opening = ScriptedProvider([Fail(CircuitOpen("open", retry_after=5.0))], name="a")
+    failing = down("b")
+    with pytest.raises(AllProvidersExhausted):
+        await ask(Failover(opening, failing, budget=RetryBudget(capacity=0, ratio=0, per_second=0), longest_wait=8.0))
+    assert failing.calls == 1

@@ -149,3 +149,49 @@ async def test_time_that_a_consumer_takes_for_what_is_no_content_counts_for_no_c
 
     assert await Timeout(first_content=5.0, gap=2.0).run(attempt, Call(emit=slow)) == "fine"
     assert trio.current_time() >= 100.0
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        # An attempt that waits in this process runs no clock.
+        ([("waiting", 0.0), 100.0, ("admitted", 0.0), 4.9, "a"], ("ok", 104.9)),
+        ([("waiting", 0.0), 100.0, ("admitted", 0.0), 9.0], ("first_content", 105.0)),
+        # A target may be silent for as long as was stated, whatever shorter time a later sign states.
+        ([("admitted", 20.0), 19.9, "a"], ("ok", 19.9)),
+        ([("admitted", 20.0), 30.0], ("first_content", 20.0)),
+        ([("admitted", 20.0), ("admitted", 1.0), 19.9, "a"], ("ok", 19.9)),
+        # Before content a sign of life starts the clock again; reasoning may take its own time.
+        ([4.0, ("alive", 0.0), 4.0, "a"], ("ok", 8.0)),
+        ([("admitted", 20.0), 4.0, ("alive", 0.0), 9.0], ("first_content", 9.0)),
+        ([("thinking", 30.0), 29.9, "a"], ("ok", 29.9)),
+        ([("thinking", 30.0), ("thinking", 1.0), 9.0], ("first_content", 5.0)),
+        # After content the time between events counts; a sign of life makes it no longer, and reasoning does.
+        (["a", 1.5, ("alive", 0.0), 9.0], ("gap", 2.0)),
+        (["a", 1.5, ("thinking", 30.0), 29.9, "b"], ("ok", 31.4)),
+        (["a", 1.5, ("thinking", 30.0), 1.0, "b", 9.0], ("gap", 4.5)),
+    ],
+)
+async def test_signs_of_the_target_move_the_clocks(
+    steps: list[tuple[str, float] | float | str],
+    expected: tuple[str, float],
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    passed: list[tuple[str, float]] = []
+
+    async def attempt(call: Call) -> None:
+        for step in steps:
+            if isinstance(step, tuple):
+                call.pulse(*step)
+            elif isinstance(step, str):
+                await call.emit(TextDelta(step))
+            else:
+                await trio.sleep(step)
+
+    started, ended = trio.current_time(), "ok"
+    try:
+        await WATCH.run(attempt, Call(pulse=lambda *sign: passed.append(sign)))
+    except ProviderTimeout as exc:
+        ended = exc.clock
+    assert (ended, trio.current_time() - started) == (expected[0], pytest.approx(expected[1]))
+    assert passed == [step for step in steps if isinstance(step, tuple)]
