@@ -15,7 +15,16 @@ from llm.spoken import (
 )
 
 from clawft_trio.attempts import Usage
-from clawft_trio.chat import ReasoningDelta, TextDelta, ToolCall, ToolCallReady, UsageReport
+from clawft_trio.chat import (
+    Opaque,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallSealed,
+    UsageReport,
+)
 
 
 def openai(*parts, **options):
@@ -312,3 +321,87 @@ def test_fields_behind_many_plain_pieces_are_kept():
     response, _ = answered(*plain, odd, *plain, STOP, DONE)
     assert response.text == "a" * 20 + "b" + "a" * 20
     assert response.provider_details["message"] == {"mood": "good"}
+
+
+def fragment(index, **fields):
+    return chunk({"tool_calls": [{"index": index, **fields}]})
+
+
+def test_an_index_in_any_form_is_one_index():
+    pieces = [fragment(0, id="a", function={"name": "look", "arguments": "{"}), fragment("0", function={"arguments": '"x"'}),
+              fragment(0.0, function={"arguments": ":1}"}), fragment("1", id="b", function={"name": "see", "arguments": '{"a":1}'})]  # fmt: skip
+    response, events = answered(*pieces, chunk({}, "tool_calls"), DONE)
+    assert [(made.name, made.arguments) for made in response.tool_calls] == [("look", '{"x":1}'), ("see", '{"a":1}')]
+    # A call is sealed when the next one begins, the last one with the finish reason.
+    sealed = [at for at, seen in enumerate(events) if isinstance(seen, ToolCallSealed)]
+    deltas = [at for at, seen in enumerate(events) if isinstance(seen, ToolCallDelta)]
+    assert deltas[2] < sealed[0] < deltas[3] < sealed[1]
+    assert len(sealed) == 2
+
+
+@pytest.mark.parametrize(("finish", "sealed"), [("tool_calls", 1), ("stop", 1), ("length", 0)])
+def test_the_last_call_is_sealed_by_a_finish_reason_that_lets_it_run(finish, sealed):
+    _, events = answered(
+        fragment(0, id="a", function={"name": "look", "arguments": '{"a":1}'}), chunk({}, finish), DONE
+    )
+    assert sum(isinstance(seen, ToolCallSealed) for seen in events) == sealed
+
+
+@pytest.mark.parametrize("last", [chunk({}, "stop"), chunk({}, "stop").rstrip(), chunk({}, "stop").rstrip() + b"\n"])
+@pytest.mark.parametrize("done", [b"", DONE, DONE.rstrip()])
+def test_behind_its_last_event_a_stream_has_ended(last, done):
+    if done and not last.endswith(b"\n\n"):
+        last += b"\n\n"
+    reader = reading("openai")
+    reader.feed(chunk({"content": "Hi"}) + last + done)
+    reader.feed_end()
+    assert (reader.ended, reader.finished, reader.violation, reader.answer.text.getvalue()) == (True, True, "", "Hi")
+
+
+@pytest.mark.parametrize("tail", [b'data: {"choices": [{"delta"', b"data: [DONE", b"event: x"])
+def test_a_last_event_that_is_cut_is_none(tail):
+    reader = reading("openai")
+    reader.feed(chunk({"content": "Hi"}) + tail)
+    reader.feed_end()
+    assert (reader.ended, reader.finished, reader.violation) == (True, False, "")
+
+
+@pytest.mark.parametrize(
+    ("fields", "failed"),
+    [
+        ({"object": "error", "message": "t"}, True),
+        ({"code": "x", "message": "t"}, True),
+        ({"code": "x", "message": "t", "id": "c1"}, False),
+        ({"code": "x", "message": "t", "usage": {"prompt_tokens": 1, "completion_tokens": 1}}, False),
+        ({"base_resp": {"status_code": 1002}, "id": "c1"}, True),
+        ({"id": "c1"}, False),
+    ],
+)
+def test_an_event_without_choices_may_be_an_error(fields, failed):
+    reader = reading("openai")
+    reader.feed(chunk({"content": "Hi"}) + data(fields) + chunk({}, "stop") + DONE)
+    assert (bool(reader.error), reader.finished, reader.ended) == (failed, not failed, True)
+
+
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize(("second", "shown"), [("\\udc3b", "a🐻!"), ("b", "a\ufffdb!"), ("", "a\ufffd!")])
+@pytest.mark.parametrize("field", ["content", "reasoning"])
+def test_a_character_that_is_split_between_two_chunks_is_joined(early, second, shown, field):
+    pieces = b"".join(
+        b'data: {"id": "c", "choices": [{"index": 0, "delta": {"%b": "%b"}}]}\n\n' % (field.encode(), piece.encode())
+        for piece in ("a\\ud83d", second, "!")
+    )
+    before = b"" if early else chunk({"role": "assistant"}) * 9
+    response, _ = answered(before, pieces, chunk({}, "stop"), DONE)
+    # A half that is followed by nothing is shown at the end.
+    expected = shown if second else "a\ufffd!"
+    assert (response.text if field == "content" else response.reasoning) == expected
+
+
+def test_only_calls_with_fields_to_send_back_have_them():
+    plain = fragment(0, id="a", function={"name": "look", "arguments": '{"a":1}'})
+    signed = fragment(1, id="b", function={"name": "see", "arguments": '{"a":1}'}, extra_content={"google": {"s": "x"}})
+    response, _ = answered(plain, signed, chunk({}, "tool_calls"), DONE, returns=("extra_content",))
+    kept = [dict(part.block) for part in response.content if isinstance(part, Opaque)]
+    assert json.dumps(kept).count('"x"') == 1
+    assert "null" not in json.dumps(kept)
