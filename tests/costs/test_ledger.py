@@ -180,6 +180,19 @@ async def test_input_and_output_count_as_spent_tokens() -> None:
         assert (budget.spent, budget.reserved, budget.left) == (90, 0, 10)
 
 
+async def test_the_tokens_of_a_late_bill_replace_those_of_the_lost_charge() -> None:
+    clock, limits = Clock(), Limits(daily_tokens=1000)
+    lost = Bill(usage=Usage(input_tokens=50))
+    async with open_ledger(clock, lease=60.0) as ledger:
+        late = await ledger.reserve(claim(), None, own=limits, tokens=100, if_lost=lost)
+        clock.pass_(seconds=61)
+        await ledger.refund(await ledger.reserve(claim(), None, own=limits))
+        for settled in (50, 90):
+            [budget] = await ledger.budgets(claim().sender_id, own=limits)
+            assert budget.spent == settled
+            await ledger.settle(late, Bill(usage=Usage(input_tokens=60, output_tokens=30)))
+
+
 async def test_a_longer_lease_of_another_process_is_not_shortened() -> None:
     clock, limits = Clock(), Limits(daily=usd("1"))
     async with open_ledger(clock, lease=60.0) as ledger:
