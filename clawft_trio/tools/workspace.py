@@ -118,20 +118,25 @@ class Workspace:
             finally:
                 os.close(descriptor)
 
-    def replace(self, path: str, data: bytes) -> None:
+    def replace(self, path: str, data: bytes, *, read: os.stat_result | None = None) -> None:
         """Replace a file's content atomically: a reader gets the old content or the new one. Blocks.
 
         Missing directories are made. The file keeps its permissions; other hard links keep the old content.
 
+        Args:
+          read: status of the file when its content was read, which *data* is based on.
+
         Raises:
           PermissionDenied: *path* leads outside.
-          ToolFailed: the file is not a regular file, or cannot be written.
+          ToolFailed: the file is not a regular file, cannot be written, or has changed since it was *read*.
         """
         with _errors(path), self._located(path, create=True) as (directory, name):
             mode = _mode_of(path, directory, name)
             temporary, descriptor = self._new_file(directory)
             try:
                 _write(descriptor, data, mode)
+                if read is not None and _changed(read, os.lstat(name, dir_fd=directory)):
+                    raise ToolFailed(f"{path}: another program has changed the file meanwhile; read it again")
                 os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
             except BaseException:
                 with suppress(OSError):
@@ -310,6 +315,13 @@ def _refuse_special(path: str, found: os.stat_result) -> None:
         raise ToolFailed(f"{path}: is a directory")
     if not stat.S_ISREG(found.st_mode):
         raise ToolFailed(f"{path}: not a regular file")
+
+
+def _changed(before: os.stat_result, after: os.stat_result) -> bool:
+    return not os.path.samestat(before, after) or (before.st_size, before.st_mtime_ns) != (
+        after.st_size,
+        after.st_mtime_ns,
+    )
 
 
 def _mode_of(path: str, directory: int, name: str) -> int | None:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import tempfile
 import threading
 from pathlib import Path
@@ -154,6 +155,54 @@ async def test_an_edit_needs_exactly_one_match(tmp_path, text, old, message):
     assert answer.outcome in {"error", "invalid"}
     assert message in answer.text
     assert (tmp_path / "f").read_text() == text
+
+
+class Busy(Workspace):
+    """A workspace whose file is changed by another program after it was read."""
+
+    def __init__(self, root, change):
+        super().__init__(root)
+        self._change = change
+
+    @contextlib.contextmanager
+    def open_file(self, path):
+        with super().open_file(path) as descriptor:
+            yield descriptor
+        self._change(self.root / path)
+
+
+def _grow(path):
+    with path.open("a") as file:
+        file.write("more")
+
+
+def _replace(path):
+    path.with_name("other").write_text("abc")
+    path.with_name("other").replace(path)
+
+
+def _into_a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("change", [_grow, _replace, _into_a_pipe, Path.unlink, lambda path: path.write_text("ab")])
+async def test_an_edit_does_not_undo_what_another_program_wrote_meanwhile(tmp_path, change):
+    (tmp_path / "f").write_text("abc")
+    os.utime(tmp_path / "f", (1, 1))
+    edit = next(one for one in files.file_tools(Busy(tmp_path, change), FilePolicy()) if one.name == "edit_file")
+    answer = await use(ToolRegistry([edit]), "edit_file", path="f", old_text="b", new_text="x")
+    assert answer.outcome == "error", answer
+    changed = tmp_path / "changed"
+    changed.mkdir()
+    (changed / "f").write_text("abc")
+    change(changed / "f")
+    assert kind_and_text(tmp_path / "f") == kind_and_text(changed / "f")
+    assert not list(tmp_path.glob(".clawft-*"))
+
+
+def kind_and_text(path):
+    return path.exists(), path.is_file(), path.read_text() if path.is_file() else ""
 
 
 async def test_sizes_are_limited(tmp_path):

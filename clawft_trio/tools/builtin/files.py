@@ -178,7 +178,7 @@ def _edit_file(workspace: Workspace, policy: FilePolicy) -> Tool:
           old_text: The passage as it stands in the file, with enough context to be unique.
           new_text: What to put in its place.
         """
-        whole = _whole_text(workspace, path, policy)
+        whole, status = _whole_text(workspace, path, policy)
         found = _find(old_text, whole, 0)
         if found < 0:
             raise ToolFailed(f"{path}: old_text not found in file")
@@ -186,7 +186,7 @@ def _edit_file(workspace: Workspace, policy: FilePolicy) -> Tool:
         if _find(old_text, whole, found + 1) >= 0:
             raise ToolFailed(f"{path}: old_text appears more than once; provide more context to make it unique")
         edited = f"{whole[:found]}{new_text}{whole[found + len(old_text) :]}"
-        workspace.replace(path, _encoded(edited, policy))
+        workspace.replace(path, _encoded(edited, policy), read=status)
         return f"Edited {path}"
 
     return edit_file
@@ -200,14 +200,16 @@ def _find(passage: str, whole: str, start: int, *, window: int = _WINDOW) -> int
     return next((place for place in places if place >= 0), -1)
 
 
-def _whole_text(workspace: Workspace, path: str, policy: FilePolicy) -> str:
+def _whole_text(workspace: Workspace, path: str, policy: FilePolicy) -> tuple[str, os.stat_result]:
+    """Return the text of a file, and its status before it was read."""
     with workspace.open_file(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
         check_links(path, descriptor, policy)
+        status = os.fstat(descriptor)
         data = file.read(policy.longest_file + 1)
     if len(data) > policy.longest_file:
         raise ToolFailed(f"{path}: longer than {policy.longest_file} bytes")
     try:
-        return data.decode()
+        return data.decode(), status
     except UnicodeDecodeError as exc:
         raise ToolFailed(f"{path}: not UTF-8 text") from exc
 
