@@ -98,6 +98,8 @@ async def test_a_record_has_the_providers_own_finish_reason_and_ids() -> None:
     call = Call()
     await Recorded(Wrapper("ok", keeps=False)).complete(ChatRequest([Message.user("q")]), call)
     (record,) = call.log.records
+    # Of a provider without records it is not known, and what was not sent would cost nothing.
+    assert record.sent
     assert (record.target, record.finish_reason, record.response_id, record.response_model) == (
         "p",
         "end_turn",

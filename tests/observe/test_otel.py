@@ -451,6 +451,19 @@ def test_a_failed_span_has_its_text_if_there_is_one(
 
 
 @pytest.mark.parametrize(
+    ("answered_by", "attempts", "name"),
+    [("b/small", 0, "chat small"), ("b/small", 1, "chat small"), ("", 1, "chat one"), ("", 0, "chat")],
+)
+def test_a_call_is_named_by_the_model_that_answered_or_that_was_asked(
+    answered_by: str, attempts: int, name: str
+) -> None:
+    latency = Latency(total=2.0)
+    done = RoundEnded(at=2.0, ending="ok", sender="", answered_by=answered_by, latency=latency, call_id="c")
+    backend = told(Backend(), *[attempt(None, "ok")] * attempts, done)
+    assert backend.spans[-1].name == name
+
+
+@pytest.mark.parametrize(
     ("outcome", "error", "named"),
     [
         ("ok", None, ("x",)),

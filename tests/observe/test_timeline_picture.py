@@ -219,6 +219,22 @@ def test_the_legend_has_what_is_drawn_and_nothing_else(one: Span, meanings: list
     assert legend(one) == meanings
 
 
+@pytest.mark.parametrize(
+    ("one", "sizes"),
+    [
+        (span("turn", "t", 0.0, 1.0), [("5", "4")]),
+        (span("server", "s", 0.0, 1.0), [("5", "4")]),
+        (span("tool", "x", 0.0, 1.0), [("2", "10")]),
+        (span("call", "c", 0.0, 1.0, children=[span("wait", "w", 0.0, 1.0)]), [("2", "10"), ("5", "4")]),
+        (span("tool", "x", 0.0, 1.0, children=[span("lock", "l", 0.0, 1.0)]), [("2", "10"), ("2", "10")]),
+    ],
+)
+def test_a_sample_of_the_legend_is_as_thin_as_the_bar(one: Span, sizes: list[tuple[str, str]]) -> None:
+    page = timeline_html(SpanTree(roots=(one,), start=0.0, end=1.0))
+    inner = page.partition('<p class="legend">')[2].partition("</p>")[0]
+    assert re.findall(r'<rect class="[^"]*bar" x="1" y="(\d+)" width="24" height="(\d+)"', inner) == sizes
+
+
 def test_the_legend_counts_the_marks_of_each_kind() -> None:
     marks = tuple(Mark(name=name, at=0.0) for name in ("undeliverable", "message_dropped", "noted", "routed", "noted"))
     assert legend(span("turn", "t", 0.0, 1.0), marks=marks) == ["turn", "2 message dropped", "3 other event"]
