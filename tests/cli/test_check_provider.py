@@ -161,6 +161,7 @@ async def test_a_server_without_a_list_of_models_is_a_warning_and_one_that_redir
     for raw, outcome in (
         (response(b"{}", status="404 No"), "warning"),
         (response(b"", status="302 Found", headers="location: https://x.example/login\r\n"), "problem"),
+        (response(b"", status="300 Many", headers="location: https://x.example/login\r\n"), "problem"),
         (response(b"<html>"), "problem"),
     ):
         async with open_server(answering(raw)) as server:

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from clawft_trio.chat import Message, ToolCall
-from clawft_trio.cli import output, slash, transcript
+from clawft_trio.cli import main, output, slash, transcript
 from clawft_trio.cli.output import csv_cell, sanitize, terminal_width, write_json
 from clawft_trio.cli.progress import LateNotes, progress
 from clawft_trio.cli.signals import open_interrupts
@@ -237,3 +237,25 @@ async def test_ctrl_c_ends_the_block_that_it_may_end_and_nothing_else() -> None:
         with taken.ending() as scope:
             await trio.lowlevel.checkpoint()
         assert not scope.cancelled_caught
+
+
+@pytest.mark.parametrize(
+    ("environ", "ascii_only"),
+    [
+        ({}, False),
+        ({"LANG": "C"}, True),
+        ({"LANG": "POSIX"}, True),
+        ({"LANG": "en_US.UTF-8"}, False),
+        ({"LANG": "en_US.UTF-8", "LC_ALL": "C"}, True),
+        ({"LANG": "C", "LC_ALL": "C.UTF-8"}, False),
+        # Python has set this itself, because LANG is C.
+        ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, True),
+        ({"LANG": "C", "LC_CTYPE": "en_US.UTF-8"}, False),
+        ({"LANG": "C", "PYTHONIOENCODING": "utf-8"}, False),
+        ({"LANG": "C", "PYTHONUTF8": "1"}, False),
+        ({"LANG": "C", "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}, False),
+    ],
+    ids=str,
+)
+def test_a_terminal_has_only_ascii_in_the_locale_c(environ: dict[str, str], ascii_only: bool) -> None:
+    assert main._wants_ascii(environ) is ascii_only

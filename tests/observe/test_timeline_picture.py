@@ -136,7 +136,7 @@ def test_a_name_is_cut_to_the_room_beside_its_indent_and_its_role(
     (*_, text) = by_class(drawn(*roots), "text", "name")
     badge = f"{role} " if role not in {"", "first"} else ""
     assert "".join(text.itertext()) == badge + shown
-    assert text.get("x") == str(10 + 16 * depth)
+    assert (text.get("x"), text.get("y")) == (str(10 + 16 * depth), "16.0")
 
 
 def test_marks_of_one_moment_are_side_by_side() -> None:
