@@ -46,18 +46,20 @@ class ToolRequests:
         tools = await self._lists.read("tools/list", "tools", ToolDefinition)
         agreement = self._connection.agreement
         if agreement.meta is not None:
-            tools = self._without_bad_headers(tools)
+            tools = await self._without_bad_headers(tools)
         self._checks = {tool.name: OutputCheck(tool.output_schema) for tool in tools if tool.output_schema is not None}
         await trio.lowlevel.checkpoint()
         runs_tasks = can_run_tasks(agreement)
         self._task_tools = {tool.name for tool in tools if runs_tasks and wants_task(tool)}
         return tools
 
-    def _without_bad_headers(self, tools: tuple[ToolDefinition, ...]) -> tuple[ToolDefinition, ...]:
+    async def _without_bad_headers(self, tools: tuple[ToolDefinition, ...]) -> tuple[ToolDefinition, ...]:
         """Return the tools with valid `x-mcp-header` annotations; 2026-07-28 requires to leave out the others."""
         kept: list[ToolDefinition] = []
-        self._header_paths = {}
+        found: dict[str, Mapping[Path, str]] = {}
         for tool in tools:
+            # A schema of the largest size takes some milliseconds.
+            await trio.lowlevel.checkpoint()
             try:
                 paths = header_paths(tool.input_schema)
             except ValueError as exc:
@@ -65,7 +67,8 @@ class ToolRequests:
                 continue
             kept.append(tool)
             if paths:
-                self._header_paths[tool.name] = paths
+                found[tool.name] = paths
+        self._header_paths = found
         return tuple(kept)
 
     async def call(

@@ -12,7 +12,7 @@ from clawft_trio.agent.open_agent import MIGRATIONS
 from clawft_trio.bus import BoundedQueue, BusConfig, LeasedUndelivered, MemoryUndelivered, MessageBus, SessionReader
 from clawft_trio.bus.undelivered import key_of
 from clawft_trio.errors import StoreBusy
-from clawft_trio.messages import OutboundMessage
+from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.observe import MessageDropped, Recorder
 from clawft_trio.store import open_store
 from clawft_trio.store.ownership import Ownership
@@ -222,3 +222,39 @@ async def test_a_piece_of_another_process_is_queued_where_pieces_are_shown_and_f
     assert [event.message.content for event in recorder.of(MessageDropped)] == dropped
     bus.close()
     assert [message.content async for message in outbox] == queued
+
+
+class Receipts:
+    """A journal in memory; a message that it has already is a duplicate."""
+
+    def __init__(self) -> None:
+        self.stored: list[str] = []
+        self.removed: list[str] = []
+
+    async def received(self, message: InboundMessage) -> bool:
+        await trio.lowlevel.checkpoint()
+        self.stored.append(message.content)
+        return self.stored.count(message.content) == 1
+
+    async def withdrawn(self, message: InboundMessage) -> None:
+        await trio.lowlevel.checkpoint()
+        self.removed.append(message.content)
+
+
+@pytest.mark.parametrize(
+    ("policy", "accepted", "removed", "left"),
+    [
+        ("drop_newest", [True, True, False], ["c"], ["a"]),
+        ("drop_oldest", [True, True, True], ["a"], ["c"]),
+    ],
+)
+async def test_a_journal_loses_what_the_policy_drops_and_a_duplicate_is_accepted_without_being_published(
+    policy, accepted, removed, left
+) -> None:
+    bus, receipts = MessageBus(BusConfig(inbound_buffer_size=1, overflow_policy=policy)), Receipts()
+    bus.set_inbound_journal(receipts)
+    reader, publisher = bus.sessions(8), bus.clone()
+    messages = [InboundMessage(channel="ch", sender_id="u", chat_id="1", content=text) for text in ("a", "a", "c")]
+    assert [await publisher.publish(message) for message in messages] == accepted
+    assert receipts.removed == removed
+    assert [message.content for message in reader.take_all()] == left

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 from clawft_trio.errors import PeerError, PeerGone, ProtocolViolation, RequestTimeout, SessionLost
 from clawft_trio.mcp import HttpServer, McpOptions, Supervision, open_mcp
 from clawft_trio.mcp.transports.param_headers import header_paths, header_value, param_headers
-from clawft_trio.testing import cancel_everywhere
+from clawft_trio.testing import cancel_everywhere, no_stall
 
 TEXT = {"content": [{"type": "text", "text": "hi"}]}
 ALONE = McpOptions(supervision=None, protocol="handshake")
@@ -438,6 +439,23 @@ def test_annotated_arguments_become_headers():
     assert paths == {("a",): "A", ("b", "c"): "C"}
     assert param_headers(paths, {"a": 5, "b": {"c": True}}) == {"Mcp-Param-A": "5", "Mcp-Param-C": "true"}
     assert param_headers(paths, {"a": None, "b": 7}) == {}
+
+
+def annotated(count):
+    return {f"a{number}": {"type": "string", "x-mcp-header": f"H{number}"} for number in range(count)}
+
+
+async def test_at_most_64_arguments_have_headers_and_thousands_cost_milliseconds():
+    most = header_paths({"type": "object", "properties": annotated(64)})
+    assert most == {(f"a{number}",): f"H{number}" for number in range(64)}
+    deep = {"type": "string"}
+    for _ in range(400):
+        deep = {"type": "object", "properties": {"p": deep, **dict.fromkeys(map(str, range(20)), {})}}
+    async with no_stall(0.2):
+        for schema in ({"type": "object", "properties": annotated(5000)}, deep):
+            await trio.lowlevel.checkpoint()
+            with nullcontext() if schema is deep else pytest.raises(ValueError, match="more than 64 arguments"):
+                header_paths(schema)
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ class AnswerStream:
 
     def _note_version(self, answer: Envelope) -> None:
         if self.frame.method == "initialize" and answer.result:
-            with suppress(ValueError):  # the call that waits for the answer reports the problem
+            with suppress(ValueError, RecursionError):  # the call that waits for the answer reports the problem
                 self._on_version(_decode_version(answer.result).protocol_version)
 
 

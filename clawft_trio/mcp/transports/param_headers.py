@@ -11,6 +11,9 @@ from clawft_trio.mcp.types import JsonObject
 
 Path: TypeAlias = tuple[str, ...]
 
+MAX_HEADERS = 64
+"""Largest number of a tool's arguments that headers repeat. Servers accept about 100 headers."""
+
 _KEY = "x-mcp-header"
 _TYPES = frozenset(("string", "integer", "boolean"))
 
@@ -21,21 +24,23 @@ _WRAPPED = re.compile(r"=\?base64\?.*\?=", re.IGNORECASE)
 
 # Keywords of JSON Schema 2020-12 with inner schemas. `default`, `enum` and `examples` contain data, and a `$ref` is not
 # followed, so the walk ends for every schema.
-_ONE = (
-    "items",
-    "contains",
-    "unevaluatedItems",
-    "additionalProperties",
-    "propertyNames",
-    "unevaluatedProperties",
-    "not",
-    "if",
-    "then",
-    "else",
-    "contentSchema",
+_ONE = frozenset(
+    (
+        "items",
+        "contains",
+        "unevaluatedItems",
+        "additionalProperties",
+        "propertyNames",
+        "unevaluatedProperties",
+        "not",
+        "if",
+        "then",
+        "else",
+        "contentSchema",
+    )
 )
-_SOME = ("allOf", "anyOf", "oneOf", "prefixItems")
-_NAMED = ("patternProperties", "dependentSchemas", "$defs", "definitions")
+_SOME = frozenset(("allOf", "anyOf", "oneOf", "prefixItems"))
+_NAMED = frozenset(("patternProperties", "dependentSchemas", "$defs", "definitions"))
 
 
 def header_paths(schema: JsonObject) -> dict[Path, str]:
@@ -45,18 +50,23 @@ def header_paths(schema: JsonObject) -> dict[Path, str]:
       ValueError: an annotation is misplaced or invalid. Such a tool must not be offered.
     """
     found: dict[Path, str] = {}
-    for path, inner in _positions(schema):
+    taken: set[str] = set()
+    for place, inner in _positions(schema):
         if _KEY not in inner:
             continue
         header = inner[_KEY]
-        if not path:
+        if not place:
             raise ValueError(f"{_KEY} stands where no property of the arguments is")
+        if len(found) == MAX_HEADERS:
+            raise ValueError(f"more than {MAX_HEADERS} arguments have headers")
+        path = _path_of(place)
         if not isinstance(header, str) or not _TOKEN.fullmatch(header):
             raise ValueError(f"{'.'.join(path)}: {_KEY} is no header name")
         if not isinstance(inner.get("type"), str) or inner["type"] not in _TYPES:
             raise ValueError(f"{'.'.join(path)}: only strings, integers and booleans go into headers")
-        if header.lower() in {other.lower() for other in found.values()}:
+        if header.lower() in taken:
             raise ValueError(f"{'.'.join(path)}: the header {header} is taken")
+        taken.add(header.lower())
         found[path] = header
     return found
 
@@ -80,26 +90,35 @@ def header_value(text: str) -> str:
     return f"=?base64?{base64.b64encode(text.encode(errors='replace')).decode()}?="
 
 
-def _positions(root: JsonObject) -> Iterator[tuple[Path | None, Mapping[str, Any]]]:
-    """Yield every schema inside *root*, with its path if only `properties` lead to it."""
-    stack: list[tuple[Path | None, Any]] = [((), root)]
+_Place: TypeAlias = tuple[Any, str] | tuple[()]
+"""A position in the arguments: the one around it, and a name; empty for the arguments themselves."""
+
+
+def _path_of(place: _Place) -> Path:
+    names: list[str] = []
+    while place:
+        place, name = place
+        names.append(name)
+    return tuple(reversed(names))
+
+
+def _positions(root: JsonObject) -> Iterator[tuple[_Place | None, Mapping[str, Any]]]:
+    """Yield every schema inside *root*, with its place if only `properties` lead to it."""
+    stack: list[tuple[_Place | None, Any]] = [((), root)]
     while stack:
-        path, schema = stack.pop()
+        place, schema = stack.pop()
         if not isinstance(schema, Mapping):
             continue
-        yield path, schema
-        for name, inner in _members(schema, "properties"):
-            stack.append((None if path is None else (*path, name), inner))
-        stack.extend((None, schema[key]) for key in _ONE if key in schema)
-        stack.extend((None, inner) for key in _NAMED for _, inner in _members(schema, key))
-        for key in _SOME:
-            some = schema.get(key)
-            stack.extend((None, inner) for inner in (some if isinstance(some, list) else ()))
-
-
-def _members(schema: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
-    members = schema.get(key)
-    return list(members.items()) if isinstance(members, Mapping) else []
+        yield place, schema
+        for key, inner in schema.items():
+            if key in _ONE:
+                stack.append((None, inner))
+            elif key in _SOME and isinstance(inner, list):
+                stack.extend((None, one) for one in inner)
+            elif key in _NAMED and isinstance(inner, Mapping):
+                stack.extend((None, one) for one in inner.values())
+            elif key == "properties" and isinstance(inner, Mapping):
+                stack.extend((None if place is None else (place, name), one) for name, one in inner.items())
 
 
 def value_at(arguments: Any, path: Path) -> Any:
