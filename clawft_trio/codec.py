@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -33,6 +34,9 @@ _skipper = msgspec.json.Decoder(msgspec.Raw)
 
 _LARGE = 64 * 1024
 """Characters from which on a text is checked without building its values: 2 ms a MiB instead of 30."""
+
+_STEP = 64 * 1024
+"""Characters of base64 that are decoded in one step, which holds the interpreter; a multiple of four."""
 
 _TOO_DEEP = (Problem("$", "nested too deeply"),)
 
@@ -119,6 +123,19 @@ def decode_json(data: bytes | str) -> Any:
         return _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise InvalidData([Problem("$", str(exc))]) from exc
+
+
+def decode_base64(text: str, start: int = 0) -> bytes:
+    """Decode *text* from the character *start* on, in steps of 64 KiB, between which other threads run.
+
+    Raises:
+      ValueError: it is not base64.
+    """
+    steps = [b64decode(text[at : at + _STEP], validate=True) for at in range(start, len(text), _STEP)]
+    # Only the last step may end with padding.
+    if any(len(step) % 3 for step in steps[:-1]):
+        raise ValueError("there is text after the end of the base64")
+    return b"".join(steps)
 
 
 def is_json_object(text: str) -> bool:

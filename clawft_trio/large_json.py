@@ -19,6 +19,9 @@ from typing import Any, NoReturn
 import msgspec
 import trio
 
+from clawft_trio.codec import decode_json
+from clawft_trio.errors import InvalidData, Problem
+
 LARGE = 256 * 1024
 """Bytes from which on a text is decoded in a thread. A smaller one takes up to 5 ms on the event loop."""
 
@@ -59,6 +62,23 @@ async def decode_large(data: bytes) -> Any:
     Cancellation: the thread stops at its next step.
     """
     return await trio.to_thread.run_sync(partial(decode_in_pieces, data, poll=trio.from_thread.check_cancelled))
+
+
+async def decode_any(data: bytes) -> Any:
+    """Decode a JSON text, in a thread if it is large.
+
+    Raises:
+      InvalidData: it is not JSON in UTF-8, or nested too deeply.
+
+    Cancellation: decoding is stopped, and awaited.
+    """
+    if len(data) < LARGE:
+        await trio.lowlevel.checkpoint()
+        return decode_json(data)
+    try:
+        return await decode_large(data)
+    except (ValueError, RecursionError) as exc:
+        raise InvalidData([Problem("$", str(exc))]) from exc
 
 
 def decode_in_pieces(data: bytes, *, poll: Callable[[], object] = lambda: None, most: float = math.inf) -> Any:

@@ -8,8 +8,6 @@ the reason, so that nothing is left out silently.
 from __future__ import annotations
 
 import os
-from base64 import b64decode
-from binascii import Error as BinasciiError
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -21,6 +19,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import trio
 
 from clawft_trio.chat import File, Image, Part, Text
+from clawft_trio.codec import decode_base64
 from clawft_trio.errors import ClawftError, Refused
 from clawft_trio.net import AddressPolicy
 from clawft_trio.observe import Event, Noted
@@ -44,9 +43,9 @@ _LONGEST_HEAD = 1000
 _LONGEST_ESCAPED = 1024 * 1024
 """Characters of a `data:` URL that is not base64: the library needs fifty times its memory."""
 
-_STEP = 64 * 1024
-"""Characters of base64 that are decoded in one step, which holds the interpreter; a multiple of four. Longer `data:`
-URLs are decoded in a thread."""
+
+_SHORT = 16 * 1024
+"""Characters of a `data:` URL that are decoded on the event loop."""
 
 
 async def media_parts(
@@ -102,7 +101,7 @@ async def _part(one: str, workspace: Path | None, policy: AddressPolicy, room: i
 
 async def _from_data_url(url: str, room: int) -> Part:
     work = partial(_read_data_url, url, room)
-    return await trio.to_thread.run_sync(work) if len(url) > _STEP else work()
+    return await trio.to_thread.run_sync(work) if len(url) > _SHORT else work()
 
 
 def _read_data_url(url: str, room: int) -> Part:
@@ -114,21 +113,11 @@ def _read_data_url(url: str, room: int) -> Part:
     base64 = "base64" in options
     if len(url) - start > (room * 4 // 3 + 4 if base64 else _LONGEST_ESCAPED):
         raise ValueError(_TOO_LARGE if base64 else f"longer than {_LONGEST_ESCAPED} characters, and not base64")
-    data = _from_base64(url, start) if base64 else unquote_to_bytes(url[start:])
-    return _made(data, kind.lower() or "text/plain", "", room)
-
-
-def _from_base64(text: str, start: int) -> bytes:
-    """Decode *text* from the character *start* on, in short steps."""
-    wrong = "its content is not base64"
     try:
-        steps = [b64decode(text[at : at + _STEP], validate=True) for at in range(start, len(text), _STEP)]
-    except BinasciiError as exc:
-        raise ValueError(wrong) from exc
-    # Only the last step may end with padding.
-    if any(len(step) % 3 for step in steps[:-1]):
-        raise ValueError(wrong)
-    return b"".join(steps)
+        data = decode_base64(url, start) if base64 else unquote_to_bytes(url[start:])
+    except ValueError as exc:
+        raise ValueError("its content is not base64") from exc
+    return _made(data, kind.lower() or "text/plain", "", room)
 
 
 def _from_address(url: str, policy: AddressPolicy) -> Part:

@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from clawft_trio.codec import decode_json
 from clawft_trio.errors import ClawftError, InvalidData, McpError, PeerGone, RequestTimeout, ServerDown, SessionLost
+from clawft_trio.large_json import decode_any
 from clawft_trio.mcp.auto_reset_event import AutoResetEvent
 from clawft_trio.mcp.handshake import Agreement, detect, detect_by_initialize, discover, initialize
 from clawft_trio.mcp.jsonrpc import Malformed
@@ -407,7 +408,7 @@ class Connection:
         on_notification = self.options.host.on_notification
         assert on_notification is not None
         try:
-            await on_notification(method, decode_json(bytes(params)) if params else {})
+            await on_notification(method, await decode_any(bytes(params)) if params else {})
         except InvalidData:
             _log.warning("%s: %s: unreadable parameters", self.name, method)
         except Exception:  # noqa: BLE001 - a listener that fails must not end the connection

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
@@ -12,6 +11,7 @@ import trio
 from msgspec import UNSET, Raw
 
 from clawft_trio.errors import InvalidData, PeerError
+from clawft_trio.large_json import LARGE, decode_large
 from clawft_trio.mcp.incoming import IncomingRequest
 from clawft_trio.mcp.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND
 from clawft_trio.mcp.types import (
@@ -22,6 +22,7 @@ from clawft_trio.mcp.types import (
     Root,
     decode_without_nulls,
 )
+from clawft_trio.mcp.types.wire import without_nulls
 from clawft_trio.tools.json_schema import SchemaCheck
 
 T = TypeVar("T")
@@ -103,25 +104,37 @@ class Host:
             await trio.lowlevel.checkpoint()
             return {"roots": list(self.roots() if callable(self.roots) else self.roots)}
         if method == "sampling/createMessage" and self.sample is not None:
-            wanted = _decoded(params, _decode_sampling)
+            wanted = await _decoded(params, CreateMessageParams)
             if (wanted.tools or wanted.tool_choice) and not self._samples_with_tools:
                 raise PeerError("sampling with tools was not offered", code=INVALID_PARAMS)
             return await self.sample(wanted)
         if method == "elicitation/create" and self.elicit is not None:
-            asked = _decoded(params, _decode_elicitation)
+            asked = await _decoded(params, ElicitParams)
             form = _form(asked)
             given = _with_defaults(asked, await self.elicit(asked))
             return given if form is None else await _checked(form, given)
         raise PeerError(f"unknown method: {method}", code=METHOD_NOT_FOUND)
 
 
-_decode_sampling = partial(decode_without_nulls, decoder=msgspec.json.Decoder(CreateMessageParams))
-_decode_elicitation = partial(decode_without_nulls, decoder=msgspec.json.Decoder(ElicitParams))
+_DECODERS: Mapping[type, msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind) for kind in (CreateMessageParams, ElicitParams)
+}
 
 
-def _decoded(params: Raw, decode: Callable[[Raw], T]) -> T:
+async def _decoded(params: Raw, kind: type[T]) -> T:
+    """Decode the parameters of a request, in a thread if they are large.
+
+    Raises:
+      PeerError: they do not fit.
+    """
     try:
-        return decode(params)
+        if len(memoryview(params)) < LARGE:
+            found: T = decode_without_nulls(params, _DECODERS[kind])
+            return found
+        value = await decode_large(bytes(params))
+        return await trio.to_thread.run_sync(
+            lambda: msgspec.convert(without_nulls(value), kind), abandon_on_cancel=True
+        )
     except (ValueError, RecursionError) as exc:
         raise PeerError(str(exc), code=INVALID_PARAMS) from exc
 

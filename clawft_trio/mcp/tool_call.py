@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
-from binascii import Error as BinasciiError
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, Literal
 
 import trio
 from msgspec import UNSET
 
 from clawft_trio.chat import Call, File, Image
-from clawft_trio.codec import encode_json
+from clawft_trio.codec import decode_base64, encode_json
 from clawft_trio.errors import InvalidArguments, McpError, RequestTimeout, ToolFailed, ToolTimeout
+from clawft_trio.large_json import LARGE
 from clawft_trio.mcp.client import McpClient
 from clawft_trio.mcp.messages import Progress
 from clawft_trio.mcp.types import (
@@ -80,7 +80,9 @@ async def call_for(
         raise ToolFailed(str(exc), tool=context.tool) from exc
     if result.is_error:
         raise ToolFailed(_failure(result), tool=context.tool)
-    return _for_model(result)
+    if _media_size(result) < LARGE:
+        return _for_model(result)
+    return await trio.to_thread.run_sync(_for_model, result, abandon_on_cancel=True)
 
 
 @contextmanager
@@ -150,10 +152,17 @@ def _media(block: Content) -> Image | File | None:
     return None
 
 
+def _media_size(result: CallToolResult) -> int:
+    """Return the number of characters of base64 in *result*."""
+    blobs = (block.resource.blob or "" for block in result.content if isinstance(block, EmbeddedResource))
+    data = (block.data for block in result.content if isinstance(block, ImageContent | AudioContent))
+    return sum(map(len, chain(blobs, data)))
+
+
 def _decoded(data: str) -> bytes:
     try:
-        return b64decode(data, validate=True)
-    except (BinasciiError, ValueError):
+        return decode_base64(data)
+    except ValueError:
         return b""
 
 

@@ -14,6 +14,10 @@ from typing import Any
 KIND = sys.argv[1]
 TOOL = {"name": "t", "description": "d", "inputSchema": {"type": "object"}}
 MANY = 5_000
+LARGE_RESULTS: dict[str, dict[str, Any]] = {
+    "picture": {"content": [{"type": "image", "data": "iVBO" * 10_000_000, "mimeType": "image/png"}]},
+    "objects": {"content": [], "structuredContent": {"rows": [{"a": 1}] * 100_000}},
+}
 
 
 def deep(levels: int) -> dict[str, Any]:
@@ -60,10 +64,11 @@ def before(request: dict[str, Any]) -> Iterator[str]:
         "unknown": {"method": "notifications/\x1b[2J", "params": {}},
         "answers": {"id": 10**9, "result": {}},
         "requests": {"id": "z", "method": "ping"},
+        "large": {"method": "notifications/message", "params": {"level": "info", "data": [{}] * 1_000_000}},
         "sampling": {"id": "s", "method": "sampling/createMessage", "params": {"messages": [], "maxTokens": 10**12}},
     }
     if KIND in notifications:
-        yield from [json.dumps({"jsonrpc": "2.0", **notifications[KIND]})] * MANY
+        yield from [json.dumps({"jsonrpc": "2.0", **notifications[KIND]})] * (1 if KIND == "large" else MANY)
     if KIND == "nesting":
         yield "[" * 1_000_000
     if KIND == "no JSON":
@@ -85,6 +90,8 @@ def result(request: dict[str, Any]) -> dict[str, Any]:
     if method == "tools/list":
         endless = {"nextCursor": str(request["id"])} if KIND == "pages" else {}
         return {"tools": tools(), **endless}
+    if method == "tools/call" and KIND in LARGE_RESULTS:
+        return LARGE_RESULTS[KIND]
     if method == "tools/call":
         return {"content": [{"type": "text", "text": text()}] * (MANY if KIND == "parts" else 1)}
     return {}

@@ -37,6 +37,9 @@ CALLABLE = [
     "escapes",
     "surrogates",
     "parts",
+    "picture",
+    "objects",
+    "large",
 ]
 """Kinds whose tool can be called all the same."""
 
