@@ -12,7 +12,6 @@ from msgspec import UNSET
 
 from clawft_trio.backoff import backoff
 from clawft_trio.errors import ProtocolViolation, ProviderError
-from clawft_trio.large_json import LARGE
 from clawft_trio.mcp.jsonrpc import Envelope, parse
 from clawft_trio.mcp.messages import Outgoing
 from clawft_trio.mcp.multiplexer import Multiplexer
@@ -129,9 +128,6 @@ class AnswerStream:
                             # Joining its pieces and reading it take tens of milliseconds each.
                             await trio.lowlevel.checkpoint()
                         self.messages += 1
-                        if len(event.data) > LARGE:
-                            # Each copy of a large message takes as long as the loop may stand still.
-                            await trio.lowlevel.checkpoint()
                         self.deliver(event.data)
                 if self.answered:
                     return
