@@ -11,7 +11,8 @@ from clawft_trio.attempts import Latency, record_attempt
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message
 from clawft_trio.config import Secret
 from clawft_trio.errors import EmptyAnswer, RateLimited, ServerError, ToolFailed
-from clawft_trio.observe import Noted, RecordedError, Recorder, RoundEnded
+from clawft_trio.messages import OutboundMessage
+from clawft_trio.observe import Noted, RecordedError, Recorder, RoundEnded, Undeliverable
 from clawft_trio.observe.attributes import attributes_of, error_attributes
 from clawft_trio.observe.recorded import Recorded, recorded, request_options
 from clawft_trio.observe.redaction import cut, cut_redacted, cut_redacted_end, make_redactor, redact_address
@@ -141,6 +142,13 @@ def test_what_is_empty_is_left_out_and_zero_is_not() -> None:
     assert attributes_of(Noted(at=0.0, component="", what="y", details={})) == {"what": "y"}
     ended = RoundEnded(at=1.0, ending="ok", sender="", answered_by="a/m", latency=Latency(total=0.0))
     assert attributes_of(ended) == {"ending": "ok", "answered_by": "a/m", "total": 0.0, "queued": 0.0}
+
+
+def test_a_message_has_its_address_and_its_text_only_if_texts_are_wanted() -> None:
+    event = Undeliverable(at=0.0, message=OutboundMessage(channel="c", chat_id="1", content="my diagnosis"))
+    plain, whole = (attributes_of(event, texts=texts)["message"] for texts in (False, True))
+    assert (plain["channel"], plain["chat_id"], "content" in plain) == ("c", "1", False)
+    assert whole == {**plain, "content": "my diagnosis"}
 
 
 def test_an_error_in_the_details_has_its_class_and_its_text_if_that_quotes_nobody() -> None:
