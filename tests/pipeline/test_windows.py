@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
 from clawft_trio.auth import AuthContext
@@ -16,8 +19,17 @@ from clawft_trio.errors import (
 from clawft_trio.llm.failures import Failures
 from clawft_trio.observe import Recorder, RequestShortened
 from clawft_trio.pipeline import Pipeline, RoutingDecision, StaticRouter, Target
+from clawft_trio.pipeline.assembler import AssembledContext
 from clawft_trio.pipeline.tokens import request_tokens
-from clawft_trio.pipeline.windows import KEPT_FOR_OUTPUT, MODEL_WINDOWS, Windows, by_pattern
+from clawft_trio.pipeline.windows import (
+    KEPT_FOR_OUTPUT,
+    LARGE,
+    LEAST_OUTPUT,
+    MODEL_WINDOWS,
+    Windows,
+    by_pattern,
+    input_window,
+)
 from clawft_trio.testing import Fail, Finish, Say, ScriptedProvider
 
 KNOWN = Target("p", "known", max_context_tokens=40_000)
@@ -371,3 +383,115 @@ def test_refusals_of_endless_targets_are_not_all_remembered() -> None:
 def test_every_window_in_the_tables_is_a_number_of_tokens_that_a_model_has() -> None:
     assert all(4096 <= tokens <= 10_000_000 for tokens in MODEL_WINDOWS.values())
     assert all(32_000 <= tokens <= 400_000 for tokens in KEPT_FOR_OUTPUT.values())
+
+
+def test_a_limit_is_learnt_kept_and_given_up() -> None:
+    windows, lowered = Windows(), list[int]()
+    windows.on_learnt = lambda: lowered.append(windows.learnt()["p/unknown"])
+    windows.refused(UNKNOWN, 1000)
+    windows.refused(UNKNOWN, 2000)
+    windows.accepted(UNKNOWN, 999)
+    assert (windows.learnt(), lowered) == ({"p/unknown": 999}, [999])
+    assert windows.applied(UNKNOWN).max_input_tokens == 999
+    windows.accepted(UNKNOWN, 1000)
+    assert (windows.learnt(), windows.applied(UNKNOWN)) == ({}, UNKNOWN)
+
+
+@pytest.mark.parametrize(("tokens", "again"), [(1001, 0), (1000, 1), (900, 1)])
+def test_only_a_length_that_was_answered_before_is_refused_twice(tokens: int, again: int) -> None:
+    windows = Windows()
+    windows.accepted(UNKNOWN, 1000)
+    for _ in range(again):
+        windows.refused(UNKNOWN, tokens)
+        assert windows.learnt() == {}
+    windows.refused(UNKNOWN, tokens)
+    assert windows.learnt() == {"p/unknown": tokens - 1}
+
+
+def test_a_limit_is_at_least_one_token() -> None:
+    windows = Windows()
+    windows.refused(UNKNOWN, 1)
+    windows.restore("p/known", 0)
+    assert windows.learnt() == {"p/unknown": 1, "p/known": 1}
+
+
+def test_a_part_of_a_large_window_is_kept_for_output() -> None:
+    target = Target("openai", "gpt-5")
+    kept = by_pattern(KEPT_FOR_OUTPUT)(target)
+    assert kept is not None
+    assert [input_window(target, window) for window in (LARGE - 1, LARGE)] == [LARGE - 1, LARGE - kept]
+    assert input_window(UNKNOWN, LARGE) == LARGE
+
+
+def test_a_limit_on_output_is_the_one_that_was_refused_last() -> None:
+    windows = Windows()
+    assert windows.output_limit(UNKNOWN) is None
+    windows.refused_output(UNKNOWN, 4096)
+    windows.refused_output(UNKNOWN, 1024)
+    assert (windows.output_limit(UNKNOWN), windows.output_limit(KNOWN)) == (1024, None)
+
+
+def sent(tokens: int, *roles: str, output: int | None = None) -> AssembledContext:
+    """A request of *tokens* with messages of *roles*."""
+    messages = [Message(cast("Any", role), "x") for role in roles or ("user",)]
+    request = ChatRequest(messages, max_tokens=output)
+    return cast("AssembledContext", SimpleNamespace(token_estimate=tokens, request=request))
+
+
+@pytest.mark.parametrize(
+    ("output", "tokens", "much"),
+    [(None, 0, False), (LEAST_OUTPUT, 0, False), (LEAST_OUTPUT + 1, 0, True), (1000, 999, True), (1000, 1000, False)],
+)
+def test_output_is_the_likely_reason_where_it_is_the_larger_part(output: int | None, tokens: int, much: bool) -> None:
+    windows = Windows()
+    assert windows.allows_too_much(UNKNOWN, sent(tokens, output=output)) is much
+    windows.refused_output(UNKNOWN, 5)
+    assert windows.allows_too_much(UNKNOWN, sent(tokens, output=output)) is much
+    windows.accepted(UNKNOWN, 1)
+    assert not windows.allows_too_much(UNKNOWN, sent(tokens, output=output))
+
+
+BARE = RequestRejected("no", status=400)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "output", "near"), [(600, 200, True), (599, 200, False), (750, 0, True), (749, 0, False)]
+)
+def test_near_a_known_window_a_bare_refusal_is_one_of_length(tokens: int, output: int, near: bool) -> None:
+    windows, target = Windows(), Target("p", "m", max_context_tokens=1000)
+    assert windows.means_too_long(BARE, target, tokens, output) is near
+    assert not windows.means_too_long(RequestRejected("no", status=404), target, tokens, output)
+    assert not windows.means_too_long(BARE, UNKNOWN, tokens, output)
+    assert not windows.may_be_too_long(BARE, target, sent(tokens, "user", "user"))
+
+
+@pytest.mark.parametrize(
+    ("roles", "continues"),
+    [
+        (("user",), False),
+        (("system", "user"), False),
+        (("user", "user"), True),
+        (("system", "assistant"), True),
+        (("user", "assistant", "user"), True),
+    ],
+)
+def test_of_an_unknown_window_a_longer_conversation_than_any_before_is_tested(
+    roles: tuple[str, ...], continues: bool
+) -> None:
+    windows = Windows()
+    assert [windows.may_be_too_long(BARE, UNKNOWN, sent(size, *roles)) for size in (256, 257)] == [False, continues]
+    windows.accepted(UNKNOWN, 1000)
+    assert [windows.may_be_too_long(BARE, UNKNOWN, sent(size, *roles)) for size in (750, 751)] == [False, continues]
+
+
+def test_of_a_server_without_reasons_more_output_than_ever_before_is_tested() -> None:
+    windows, error = Windows(), RequestRejected("no", status=400, code="BadRequestError")
+    assert windows.may_be_too_long(error, UNKNOWN, sent(100, output=1000))
+    assert not windows.may_be_too_long(error, UNKNOWN, sent(100, output=100))
+    assert not windows.may_be_too_long(BARE, UNKNOWN, sent(100, output=1000))
+    failed = ServerError("no", status=500, code="BadRequestError")
+    assert not windows.may_be_too_long(failed, UNKNOWN, sent(100, output=1000))
+    windows.accepted(UNKNOWN, 100, 1000)
+    windows.accepted(UNKNOWN, 200, 300)
+    assert not windows.may_be_too_long(error, UNKNOWN, sent(100, output=1000))
+    assert windows.may_be_too_long(error, UNKNOWN, sent(100, output=1001))
