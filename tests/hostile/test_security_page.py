@@ -16,6 +16,7 @@ from clawft_trio.context import bootstrap
 from clawft_trio.context.memory import Memory
 from clawft_trio.llm import response_builder
 from clawft_trio.mcp import tool_call, toolset
+from clawft_trio.mcp.transports import param_headers
 from clawft_trio.tools import FanOutPolicy, arguments, call_ids, fan_out, json_schema, path_locks, truncate, workspace
 from clawft_trio.tools.builtin import FetchPolicy, FilePolicy, charset, files, search
 from clawft_trio.tools.child_process import ChildPolicy
@@ -35,7 +36,11 @@ FIGURES = {
     "suggestions for misspelled names": (similar._MOST_NAMES, similar._LONGEST_NAME, similar._MOST_COMPARED),
     "problems reported of arguments and of a configuration": (json_schema._MOST_PROBLEMS, structuring._MOST_UNKNOWN),
     "an answer of a model, with everything that is kept of it": (response_builder.MAX_ANSWER / MIB,),
-    "tools of an MCP server, parts of a result": (toolset.MAX_TOOLS, tool_call._MOST_PARTS),
+    "tools of an MCP server, parts of a result, arguments of a tool in headers": (
+        toolset.MAX_TOOLS,
+        tool_call._MOST_PARTS,
+        param_headers.MAX_HEADERS,
+    ),
     "arguments of a tool call: run, offered as ready": (
         FanOutPolicy().longest_arguments / MIB,
         codec._MOST_CHECKED / MIB,
