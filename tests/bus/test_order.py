@@ -208,7 +208,9 @@ async def test_a_publisher_whose_session_has_filled_meanwhile_delays_no_other() 
             assert queue.statistics().waiting == waiting
     assert taken == ["x1", "y1", "z1", "w1", "z2"]
     assert accepted == dict.fromkeys(taken, True)
-    assert reader.take_all() == ()
+    assert not reader.is_ready()
+    await queue.put("a1")
+    assert (reader.is_ready(), reader.ready_sessions(), reader.take_all()) == (True, 1, ("a1",))
 
 
 @pytest.mark.parametrize(("shows", "queued", "dropped"), [(True, ["1"], ["2"]), (False, [], [])])

@@ -370,4 +370,6 @@ async def test_a_refusal_that_names_the_newest_revision_is_enough_to_speak_it():
                 sent = json.loads(bytes(await far.receive_some()).splitlines()[0])
                 calls.cancel_scope.cancel(reason="seen")
             assert sent["method"] == "server/discover"
+            sender = sent["params"]["_meta"]["io.modelcontextprotocol/clientInfo"]
+            assert sender == {"name": "clawft-trio", "version": version("clawft-trio")}
         nursery.cancel_scope.cancel(reason="the test is over")

@@ -129,3 +129,15 @@ async def test_a_ping_is_answered_at_once(full):
         peer.request(*(["a", "b", "c"] if full else []))
         peer.request("p", method="ping")
         assert peer.answers == [("p", None)]
+
+
+@pytest.mark.parametrize("started", [False, True])
+async def test_without_an_answerer_every_request_but_a_ping_is_unknown(started):
+    peer = Peer()
+    async with trio.open_nursery() as nursery:
+        requests = IncomingRequests(peer.send, peer.send_nowait, None if started else peer.serve)
+        if started:
+            requests.use(nursery)
+        for key, method in (("a", "x"), ("p", "ping")):
+            requests.request(key, method, Raw(b"{}"))
+    assert peer.answers == [("a", -32601), ("p", None)]
