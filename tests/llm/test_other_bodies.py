@@ -312,3 +312,10 @@ def test_reasoning_comes_encrypted_from_models_that_reason_unless_the_server_kee
     assert not asked(stateful=True)
     assert [asked(encrypted_reasoning=given, stateful=True) for given in (True, False)] == [True, False]
     assert not asked(encrypted_reasoning=False)
+
+
+@pytest.mark.parametrize("name", ["", "a.pdf"])
+def test_only_a_file_with_a_name_has_a_title(name: str) -> None:
+    parts = (File(data=b"%PDF", media_type="application/pdf", name=name), Image(url="https://a/x"))
+    (turn,) = anthropic(Message("user", parts))["messages"]
+    assert [block.get("title") for block in turn["content"]] == [name or None, None]

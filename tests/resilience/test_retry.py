@@ -7,7 +7,7 @@ import trio
 from hypothesis import given, settings, strategies as st
 
 from clawft_trio.chat import Call, ChatRequest, Message
-from clawft_trio.errors import AuthFailed, ProviderTimeout, RateLimited, ServerError
+from clawft_trio.errors import AuthFailed, CircuitOpen, ProviderTimeout, RateLimited, ServerError
 from clawft_trio.observe import Recorder, RetryScheduled
 from clawft_trio.resilience import Resilient, Retry, RetryBudget
 from clawft_trio.testing.machine import in_mock_time
@@ -282,3 +282,43 @@ async def test_a_retry_is_made_when_its_wait_ends_exactly_at_the_total(
     with pytest.raises(OSError):
         await fail()
     assert began == attempts
+
+
+async def test_waits_for_a_target_that_stated_its_time_are_no_retries_and_bounded_together(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    held = [CircuitOpen("open", retry_after=4.0, retryable=True) for _ in range(3)]
+    assert await ask(failing(*held[:2]), Retry(max_retries=1, longest_retry_after=10.0)) == 8.0
+    started = trio.current_time()
+    with pytest.raises(CircuitOpen):
+        await ask(failing(*held), Retry(max_retries=1, longest_retry_after=10.0))
+    assert trio.current_time() - started == 8.0
+    # A failure of its own after them is the first retry.
+    seen = Recorder()
+    await ask(failing(held[0], ServerError("down")), Retry(first_wait=2.0, uniform=highest), Call(observer=seen))
+    assert [(event.retry, event.wait) for event in seen.of(RetryScheduled)] == [(0, 4.0), (1, 2.0)]
+
+
+async def test_a_target_that_stated_no_time_is_asked_again_as_often_as_one_that_failed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    provider = failing(*(CircuitOpen("open", retryable=True) for _ in range(9)))
+    with pytest.raises(CircuitOpen):
+        await ask(provider, Retry(max_retries=2, first_wait=0.0))
+    assert provider.calls == 3
+
+
+@pytest.mark.parametrize(
+    ("on", "retried"),
+    [
+        (None, [True, False, False]),
+        (AuthFailed, [False, True, False]),
+        ((AuthFailed, ValueError), [False, True, True]),
+        (lambda exc: isinstance(exc, ValueError), [False, False, True]),
+    ],
+)
+def test_what_is_retried_can_be_named_in_three_ways(on: object, retried: list[bool]) -> None:
+    errors = [ServerError("down"), AuthFailed("no"), ValueError("odd")]
+    assert [Retry(on=on).may_retry(exc, Call()) for exc in errors] == retried
+    # Of a group each one.
+    assert Retry(on=on).may_retry(ExceptionGroup("all", errors), Call()) is all(retried)
