@@ -445,3 +445,15 @@ def test_a_resource_is_hidden_below_its_level_unless_another_shows_it():
     assert [server.is_hidden("a://x", level) for level in (0, 1, 2)] == [True, False, False]
     assert not server.is_hidden("a://open", 0)
     assert not server.is_hidden("b://unknown", 0)
+
+
+def test_functions_that_are_offered_stay_what_they_are():
+    server = McpServer()
+
+    def text():
+        return "x"
+
+    assert server.resource("a://b")(text) is text
+    assert server.prompt(text) is text
+    assert server.prompt(name="other")(text) is text
+    assert sorted(server.prompts) == ["other", "text"]
