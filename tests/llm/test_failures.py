@@ -418,3 +418,9 @@ def test_a_status_without_a_known_code_decides_by_itself(status, kind):
 @pytest.mark.parametrize(("prompt", "kind"), [(100, e.RequestRejected), (101, e.ContextLengthExceeded)])
 def test_a_prompt_longer_than_the_window_is_too_long(prompt, kind):
     assert type(judged(400, openai("unheard_of", n_ctx=100, n_prompt_tokens=prompt))) is kind
+
+
+@pytest.mark.parametrize(("status", "seconds"), [(429, 7.0), (503, None), (400, None)])
+def test_a_limit_that_is_used_up_gives_the_wait_of_a_rate_limit_only(status, seconds):
+    headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "7s"}
+    assert Failures(provider="p").of_response(status=status, headers=headers, body=b"{}").retry_after == seconds

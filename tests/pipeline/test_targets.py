@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import trio
 
-from clawft_trio.chat import Call, ChatRequest, Message
-from clawft_trio.errors import NotConfigured
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message
+from clawft_trio.errors import EmptyAnswer, NotConfigured
 from clawft_trio.pipeline import OneProvider, Target, open_targets
 from clawft_trio.pipeline.targets import GRACE, MAX_TARGETS
 from clawft_trio.testing import ScriptedProvider, cancel_everywhere
@@ -187,3 +187,14 @@ async def test_one_provider_goes_by_the_name_of_each_target() -> None:
     assert reached.name == "p/a"
     response = await reached.complete(ChatRequest([Message.user("?")], model="a"), Call())
     assert response.text == "hi"
+
+
+async def test_one_provider_for_all_targets_gives_no_empty_answers() -> None:
+    class Empty:
+        name = "p"
+
+        async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+            return ChatResponse(content="")
+
+    with pytest.raises(EmptyAnswer):
+        await OneProvider(Empty()).reach(A).complete(ChatRequest([Message.user("q")]), Call())

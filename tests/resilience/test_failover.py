@@ -437,3 +437,21 @@ async def test_without_a_token_no_target_is_asked_twice(autojump_clock: trio.tes
     with pytest.raises(AllProvidersExhausted):
         await ask(Failover(opening, failing, budget=RetryBudget(capacity=0, ratio=0, per_second=0), longest_wait=8.0))
     assert failing.calls == 1
+
+
+@pytest.mark.parametrize(("own", "shared", "retried"), [(None, 0, False), (None, 5, True), (5, 0, True), (0, 5, False)])
+async def test_retries_of_a_chain_take_from_their_own_budget_or_else_from_the_chains(
+    own: int | None, shared: int, retried: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    def holding(capacity: int) -> RetryBudget:
+        return RetryBudget(capacity=capacity, ratio=0, per_second=0)
+
+    model = ScriptedProvider([Fail(ServerError("down"))], [Say("back"), Finish()])
+    retry = Retry(first_wait=0.0, budget=None if own is None else holding(own))
+    chain = resilient_chain(model, retry=retry, budget=holding(shared))
+    if retried:
+        assert (await ask(chain))[0].text == "back"
+    else:
+        with pytest.raises(ServerError):
+            await ask(chain)
+    assert model.calls == 1 + retried
