@@ -49,8 +49,8 @@ _NOT_COMMITTED = frozenset({"40001", "40P01"})
 """Failures of a COMMIT before it: serialization failure and deadlock."""
 
 
-_REASON = re.compile(r".*(?: failed: |\[Errno -?\d+\] )(?:FATAL:\s*)?(.{1,200})")
-"""Why there is no connection, at the end of the first line that libpq or psycopg reports."""
+_REASON = re.compile(r"\A(?:.*(?: failed: |\[Errno -?\d+\] )(?:FATAL:\s*)?(.{1,200}))?[\s\S]*")
+"""Why there is no connection, at the end of the first line that libpq or psycopg reports; and everything else."""
 
 _QUOTED = re.compile(r'"([^"]*)"')
 
@@ -322,8 +322,8 @@ class Lane:
         if detail is None:
             # Only its end, and of names only those of the address as shown: libpq may take a part of a password that is
             # not encoded for a host, a port or a database.
-            found = _REASON.match(str(exc))
-            detail = type(exc).__name__ if found is None else _QUOTED.sub(self._known, found[1])
+            reason = _REASON.sub(lambda found: found[1] or type(exc).__name__, str(exc))
+            detail = _QUOTED.sub(self._known, reason)
         return StoreBusy(f"{self._source}: is away: {detail}", path=self._source)
 
     def _known(self, quoted: re.Match[str]) -> str:
