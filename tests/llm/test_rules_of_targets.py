@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
+from clawft_trio.auth import AuthContext
 from clawft_trio.chat import (
     ChatRequest,
     File,
@@ -687,3 +688,8 @@ def test_one_request_is_conformed_without_a_conformer() -> None:
     assert not blank.value.curable_elsewhere
     picture = Message("user", (Text(" "), Image(data=b"x")))
     assert conform(ChatRequest((picture,)), Rules()).request.messages[0].content == (picture.content[1],)
+
+
+def test_a_request_outside_of_an_agent_is_charged_to_nobody() -> None:
+    assert ChatRequest(ASK).sender_id is None
+    assert ChatRequest(ASK, auth=AuthContext.local("ana")).sender_id == AuthContext.local("ana").identity

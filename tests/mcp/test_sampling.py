@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from clawft_trio.chat import ChatResponse, Image, Text, ToolCall
+from clawft_trio.chat import ChatResponse, File, Image, Text, ToolCall
 from clawft_trio.errors import BudgetExceeded, PeerError, ServerError
 from clawft_trio.mcp.host import Host
 from clawft_trio.mcp.sampling import SamplingPolicy, sample_with
@@ -53,11 +53,15 @@ async def test_the_model_answers_within_the_policy():
     assert [(message.role, message.text) for message in request.messages] == [("system", "be brief"), ("user", "hi")]
 
 
-async def test_images_and_several_blocks_are_passed_on():
+async def test_images_recordings_and_several_blocks_are_passed_on():
     model = Model()
     blocks = [{"type": "text", "text": "what is it?"}, {"type": "image", "data": "aGk=", "mimeType": "image/png"}]
+    blocks.append({"type": "audio", "data": "aGk=", "mimeType": "audio/wav"})
     await sample_with(model)(params(blocks))
-    assert model.asked[0].messages[0].content[1] == Image(data=b"hi", media_type="image/png")
+    assert model.asked[0].messages[0].content[1:] == (
+        Image(data=b"hi", media_type="image/png"),
+        File(data=b"hi", media_type="audio/wav"),
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from clawft_trio.auth import AuthContext, UserPermissions
 from clawft_trio.errors import PeerError, PeerGone
 from clawft_trio.mcp.connect import open_mcp, wrap_mcp
 from clawft_trio.mcp.server import McpServer, ServeOptions, serve_mcp
+from clawft_trio.mcp.server.requests import caching
 from clawft_trio.mcp.server.stdio import MAX_LISTENS
 from clawft_trio.testing import cancel_everywhere
 from clawft_trio.tools import ToolContext, ToolRegistry, tool
@@ -640,3 +641,7 @@ async def test_nothing_that_a_tool_prints_reaches_the_protocol_also_after_its_en
         )
     assert [json.loads(line)["id"] for line in ended.stdout.splitlines()] == [0, 1]
     assert all(word in ended.stderr for word in (b"print", b"dunder", b"descriptor", b"c library"))
+
+
+def test_a_result_states_its_time_in_milliseconds_and_who_may_keep_it() -> None:
+    assert caching(ServeOptions(cache=2.5)) == {"ttlMs": 2500, "cacheScope": "private"}
