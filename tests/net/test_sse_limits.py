@@ -144,3 +144,14 @@ def test_a_line_feed_after_an_empty_piece_still_belongs_to_its_carriage_return()
     pieces = [b"data: a\r", b"", b"\ndata: b\r", b"\n", b"\r", b"\ndata: c\n\n"]
     assert [one.data for piece in pieces for one in decoder.feed(piece)] == [b"a\nb", b"c"]
     assert [one.data for piece in [b"data: a\n", b"\n"] for one in SSEDecoder().feed(piece)] == []
+
+
+@pytest.mark.parametrize("before", [0, 1, 2, 3])
+def test_utf8_of_a_large_event_is_checked_across_the_steps(before: int) -> None:
+    text = ("a" * before + "\U0001f600" * 300_000).encode()
+    [event] = SSEDecoder(max_event=len(text) + 6).feed(b"data: " + text + b"\n\n")
+    assert event.data == text
+    [event] = SSEDecoder(max_event=len(text) + 7).feed(b"data: " + text + b"\xff\n\n")
+    assert event.data == text + "\N{REPLACEMENT CHARACTER}".encode()
+    [event] = SSEDecoder(max_event=len(text) + 5).feed(b"data: " + text[:-1] + b"\n\n")
+    assert event.data == text[:-4] + "\N{REPLACEMENT CHARACTER}".encode()
